@@ -1,0 +1,1 @@
+"""The harness: types, registry, runner, scores and what is shown of them."""

@@ -1,0 +1,613 @@
+"""The core types: what a method sees, what it answers, and what the runner keeps.
+
+Frozen and slotted; every array is read-only, also after pickling (numpy forgets the flag, so unpickling goes through the
+constructor again). Adjacency convention everywhere: ``A[i, j] = 1`` means i -> j; both set means undirected, and only in
+a ``point_graph`` of an equivalence class.
+
+Not here: how estimates are scored (``bench.metrics``) and how problems are made (``datasets``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import InputError, InvalidEstimate
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+GraphKind = Literal["dag", "cpdag", "i-essential"]
+EdgeOutput = Literal["posterior", "score", "binary"]
+TargetsNeed = Literal["required", "optional", "ignored"]
+
+
+def _set(instance: Any, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+
+
+def _rebuild(cls: type, values: dict[str, Any]) -> Any:
+    return cls(**values)
+
+
+class _Frozen:
+    """Pickle through the constructor, so that arrays come back read-only and checked."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, tuple[type, dict[str, Any]]]:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]
+        values = {k: dict(v) if isinstance(v, MappingProxyType) else v for k, v in values.items()}
+        return _rebuild, (type(self), values)
+
+
+def _frozen_array(
+    value: Any, dtype: type, shape: tuple[int | None, ...], name: str, error: type[InputError] = InputError
+) -> Any:
+    """Return ``value`` as a read-only C-ordered array of ``dtype``; None in ``shape`` allows any length."""
+    try:
+        array: npt.NDArray[Any] = np.array(value, dtype=dtype, order="C", copy=True)
+    except (TypeError, ValueError) as reason:
+        raise error(f"{name} must be an array of {np.dtype(dtype).name}, got {type(value).__name__}: {reason}") from None
+    fits = array.ndim == len(shape) and all(w is None or w == n for w, n in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = "(" + ", ".join("any" if w is None else str(w) for w in shape) + ")"
+        raise error(f"{name} must have shape {wanted}, got {array.shape}")
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Environment(_Frozen):
+    """Samples of one environment.
+
+    Parameters
+    ----------
+    X : float64 (n, d)
+        Samples, n >= 1, finite.
+    is_observational : bool or None
+        None where it is not known.
+    targets : frozenset of int or None
+        Intervened variables, only where a suite grants them (oracle track); None is "not told".
+
+    Raises
+    ------
+    InputError
+        If X is not a finite (n, d) array with n, d >= 1, or a target is not a variable.
+
+    Examples
+    --------
+    >>> Environment(np.zeros((3, 2)), is_observational=True).n_samples
+    3
+    >>> Environment(np.zeros(3))
+    Traceback (most recent call last):
+    bench.errors.InputError: X must have shape (any, any), got (3,)
+    """
+
+    X: FloatArray
+    is_observational: bool | None = None
+    targets: frozenset[int] | None = None
+
+    def __post_init__(self) -> None:
+        X = _frozen_array(self.X, np.float64, (None, None), "X")
+        if 0 in X.shape:
+            raise InputError(f"X must have at least one sample and one variable, got shape {X.shape}")
+        if not np.isfinite(X).all():
+            where = ", ".join(str(c) for c in np.flatnonzero(~np.isfinite(X).all(axis=0))[:5])
+            raise InputError(f"X must be finite, got NaN or infinity in column(s) {where}")
+        targets = None if self.targets is None else frozenset(int(t) for t in self.targets)
+        if targets is not None and any(not 0 <= t < X.shape[1] for t in targets):
+            raise InputError(f"targets must be variables 0 to {X.shape[1] - 1}, got {sorted(targets)}")
+        _set(self, X=X, targets=targets)
+
+    @property
+    def n_samples(self) -> int:
+        return int(self.X.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed(_Frozen):
+    """All that a method sees: environments, without names, truth or dataset id.
+
+    Parameters
+    ----------
+    environments : tuple of Environment
+        At least one; all over the same d variables.
+
+    Raises
+    ------
+    InputError
+        If there is no environment or their numbers of variables differ.
+    """
+
+    environments: tuple[Environment, ...]
+
+    def __post_init__(self) -> None:
+        environments = tuple(self.environments)
+        if not environments:
+            raise InputError("Observed needs at least one environment, got none")
+        widths = {e.X.shape[1] for e in environments}
+        if len(widths) > 1:
+            raise InputError(f"environments must share their variables, got {sorted(widths)} columns")
+        _set(self, environments=environments)
+
+    @property
+    def n_variables(self) -> int:
+        return int(self.environments[0].X.shape[1])
+
+    @property
+    def n_environments(self) -> int:
+        return len(self.environments)
+
+    @property
+    def n_samples(self) -> int:
+        return sum(e.n_samples for e in self.environments)
+
+    @property
+    def targets_given(self) -> bool:
+        """True where every environment tells its targets."""
+        return all(e.targets is not None for e in self.environments)
+
+    def pooled(self) -> FloatArray:
+        """All samples below each other, float64 (n, d)."""
+        return np.concatenate([e.X for e in self.environments])
+
+    def observational(self) -> FloatArray | None:
+        """Samples of the environments known to be observational, float64 (n, d), or None where there are none."""
+        found = [e.X for e in self.environments if e.is_observational]
+        return np.concatenate(found) if found else None
+
+    def without_targets(self) -> Observed:
+        """The same samples with no target told."""
+        return Observed(tuple(dataclasses.replace(e, targets=None) for e in self.environments))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth(_Frozen):
+    """What the scorer knows.
+
+    Parameters
+    ----------
+    adjacency : bool (d, d)
+        ``A[i, j]`` is i -> j. A real reference graph may be cyclic.
+    targets : bool (E, d)
+        Rows follow the training environments.
+    scored : bool (d, d), optional
+        Pairs that count, symmetric; all but the diagonal by default.
+    """
+
+    adjacency: BoolArray
+    targets: BoolArray
+    scored: BoolArray = None  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        adjacency = _frozen_array(self.adjacency, np.bool_, (None, None), "adjacency")
+        d = adjacency.shape[0]
+        adjacency = _frozen_array(adjacency, np.bool_, (d, d), "adjacency")
+        if adjacency.diagonal().any():
+            raise InputError(f"adjacency must have a zero diagonal, got a self-loop at {int(adjacency.diagonal().argmax())}")
+        targets = _frozen_array(self.targets, np.bool_, (None, d), "targets")
+        scored = ~np.eye(d, dtype=bool) if self.scored is None else np.asarray(self.scored, dtype=bool)
+        scored = _frozen_array(scored & scored.T & ~np.eye(d, dtype=bool), np.bool_, (d, d), "scored")
+        _set(self, adjacency=adjacency, targets=targets, scored=scored)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut(_Frozen):
+    """One environment that ``fit`` never sees.
+
+    Parameters
+    ----------
+    support : float64 (n_max, d)
+        Samples to adapt to; size n of the few-shot curve uses the first n rows, so that sizes are nested and paired.
+    sizes : tuple of int
+        Few-shot sizes, increasing, at most n_max.
+    query : float64 (m, d)
+        Fresh samples of the same environment that adaptation never sees, for the held-out density; m may be 0.
+    targets : bool (d,)
+        True targets.
+    """
+
+    support: FloatArray
+    sizes: tuple[int, ...]
+    query: FloatArray
+    targets: BoolArray
+
+    def __post_init__(self) -> None:
+        support = _frozen_array(self.support, np.float64, (None, None), "support")
+        sizes = tuple(sorted({int(n) for n in self.sizes}))
+        if not sizes or sizes[0] < 1 or sizes[-1] > support.shape[0]:
+            raise InputError(f"sizes must lie between 1 and {support.shape[0]}, the rows of support, got {self.sizes}")
+        query = _frozen_array(self.query, np.float64, (None, support.shape[1]), "query")
+        targets = _frozen_array(self.targets, np.bool_, (support.shape[1],), "targets")
+        _set(self, support=support, sizes=sizes, query=query, targets=targets)
+
+    def environment(self, size: int) -> Environment:
+        """The first ``size`` samples, as a method sees them."""
+        return Environment(self.support[:size], is_observational=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem(_Frozen):
+    """One draw of a dataset, for the runner only.
+
+    Parameters
+    ----------
+    observed : Observed
+        Training environments.
+    truth : Truth or None
+        None where nothing is known: "no score, but estimates".
+    held_out : tuple of HeldOut
+        Environments for few-shot adaptation and the held-out density.
+    variable_names : tuple of str
+        d names, never shown to a method.
+    diagnostics : mapping of str to float
+        E.g. ``varsortability``.
+    fingerprint : str
+        Hash of every array; computed, never passed.
+
+    Raises
+    ------
+    InputError
+        If the parts disagree about d or the number of environments.
+    """
+
+    observed: Observed
+    truth: Truth | None
+    held_out: tuple[HeldOut, ...] = ()
+    variable_names: tuple[str, ...] = ()
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        d, n_environments = self.observed.n_variables, self.observed.n_environments
+        names = tuple(str(v) for v in self.variable_names) or tuple(f"X{i}" for i in range(d))
+        if len(names) != d:
+            raise InputError(f"variable_names must have {d} entries, got {len(names)}")
+        if self.truth is not None and self.truth.targets.shape != (n_environments, d):
+            raise InputError(f"truth.targets must have shape {(n_environments, d)}, got {self.truth.targets.shape}")
+        if any(h.support.shape[1] != d for h in self.held_out):
+            raise InputError(f"held-out environments must have {d} variables")
+        _set(
+            self,
+            held_out=tuple(self.held_out),
+            variable_names=names,
+            diagnostics=MappingProxyType({k: float(v) for k, v in self.diagnostics.items()}),
+        )
+        _set(self, fingerprint=self._fingerprint())
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+
+        def add(*arrays: Any) -> None:
+            for array in arrays:
+                digest.update(repr((array.shape, array.dtype.str)).encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+
+        for e in self.observed.environments:
+            add(e.X)
+            digest.update(repr((e.is_observational, e.targets and sorted(e.targets))).encode())
+        if self.truth is not None:
+            add(self.truth.adjacency, self.truth.targets, self.truth.scored)
+        for h in self.held_out:
+            add(h.support, h.query, h.targets)
+            digest.update(repr(h.sizes).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate(_Frozen):
+    """What a method answers.
+
+    Parameters
+    ----------
+    edge_probability : float64 (d, d)
+        In [0, 1], zero diagonal; entry (i, j) is the probability (or score) of i -> j. For an equivalence class an
+        undirected edge is .5 in both directions.
+    target_probability : float64 (E, d) or None
+        In [0, 1]; rows follow the environments given to ``fit`` or ``adapt``.
+    graph_samples : bool (S, d, d) or None
+        Posterior samples of the graph; cyclic ones are allowed and counted.
+    log_weights : float64 (S,) or None
+        Unnormalised log weights of the samples; None is uniform.
+    point_graph : bool (d, d) or None
+        The method's own best graph; both directions set is an undirected edge.
+    graph_kind : {"dag", "cpdag", "i-essential"} or None
+        What ``point_graph`` is; required where it is given.
+    targets : bool (E, d) or None
+        The method's own target set, where it is not ``target_probability > .5``.
+
+    Raises
+    ------
+    InvalidEstimate
+        If an array has the wrong shape, leaves its range, or a "dag" has a cycle or an undirected edge.
+
+    Examples
+    --------
+    >>> Estimate(np.full((2, 2), 2.0))
+    Traceback (most recent call last):
+    bench.errors.InvalidEstimate: edge_probability must lie in [0, 1], got values from 2 to 2
+    """
+
+    edge_probability: FloatArray
+    target_probability: FloatArray | None = None
+    graph_samples: BoolArray | None = None
+    log_weights: FloatArray | None = None
+    point_graph: BoolArray | None = None
+    graph_kind: GraphKind | None = None
+    targets: BoolArray | None = None
+
+    def __post_init__(self) -> None:
+        def array(value: Any, dtype: type, shape: tuple[int | None, ...], name: str) -> Any:
+            return None if value is None else _frozen_array(value, dtype, shape, name, InvalidEstimate)
+
+        if self.edge_probability is None:
+            raise InvalidEstimate("edge_probability must be a (d, d) array, got None")
+        edges = array(self.edge_probability, np.float64, (None, None), "edge_probability")
+        d = edges.shape[0]
+        edges = array(edges, np.float64, (d, d), "edge_probability")
+        _check_probabilities(edges, "edge_probability")
+        if edges.diagonal().any():
+            raise InvalidEstimate("edge_probability must have a zero diagonal")
+        target_probability = array(self.target_probability, np.float64, (None, d), "target_probability")
+        if target_probability is not None:
+            _check_probabilities(target_probability, "target_probability")
+        n_rows = None if target_probability is None else target_probability.shape[0]
+        targets = array(self.targets, np.bool_, (n_rows, d), "targets")
+        samples = array(self.graph_samples, np.bool_, (None, d, d), "graph_samples")
+        if samples is not None and (not len(samples) or np.einsum("sii->", samples)):
+            raise InvalidEstimate("graph_samples must hold at least one graph, each with a zero diagonal")
+        weights = array(self.log_weights, np.float64, (None if samples is None else len(samples),), "log_weights")
+        if weights is not None and (samples is None or np.isnan(weights).any() or not np.isfinite(weights.max())):
+            raise InvalidEstimate("log_weights must be one number below infinity for each of graph_samples")
+        graph = array(self.point_graph, np.bool_, (d, d), "point_graph")
+        if (graph is None) != (self.graph_kind is None):
+            raise InvalidEstimate("point_graph and graph_kind must be given together")
+        if graph is not None:
+            _check_graph(graph, self.graph_kind)
+        _set(
+            self,
+            edge_probability=edges,
+            target_probability=target_probability,
+            graph_samples=samples,
+            log_weights=weights,
+            point_graph=graph,
+            targets=targets,
+        )
+
+    def check(self, n_environments: int, n_variables: int) -> None:
+        """Raise InvalidEstimate unless this answers ``n_environments`` environments of ``n_variables`` variables."""
+        if self.edge_probability.shape[0] != n_variables:
+            raise InvalidEstimate(
+                f"edge_probability must have shape {(n_variables, n_variables)}, got {self.edge_probability.shape}"
+            )
+        for name in ("target_probability", "targets"):
+            value = getattr(self, name)
+            if value is not None and value.shape != (n_environments, n_variables):
+                raise InvalidEstimate(f"{name} must have shape {(n_environments, n_variables)}, got {value.shape}")
+
+    def weights(self) -> FloatArray:
+        """Normalised sample weights, float64 (S,); empty where there are no samples."""
+        if self.graph_samples is None:
+            return np.zeros(0)
+        if self.log_weights is None:
+            return np.full(len(self.graph_samples), 1.0 / len(self.graph_samples))
+        shifted = np.exp(self.log_weights - self.log_weights.max())
+        return np.asarray(shifted / shifted.sum())
+
+    def permuted(self, order: npt.NDArray[np.intp]) -> Estimate:
+        """The same answer with variable ``order[i]`` in place i, ``order`` int (d,)."""
+
+        def square(value: Any) -> Any:
+            return None if value is None else value[..., order, :][..., :, order]
+
+        def columns(value: Any) -> Any:
+            return None if value is None else value[:, order]
+
+        return dataclasses.replace(
+            self,
+            edge_probability=square(self.edge_probability),
+            target_probability=columns(self.target_probability),
+            graph_samples=square(self.graph_samples),
+            point_graph=square(self.point_graph),
+            targets=columns(self.targets),
+        )
+
+
+def _check_probabilities(values: FloatArray, name: str) -> None:
+    if np.isnan(values).any():
+        raise InvalidEstimate(f"{name} must lie in [0, 1], got NaN")
+    if values.size and (values.min() < 0 or values.max() > 1):
+        raise InvalidEstimate(f"{name} must lie in [0, 1], got values from {values.min():.3g} to {values.max():.3g}")
+
+
+def _check_graph(graph: BoolArray, kind: str | None) -> None:
+    if kind not in ("dag", "cpdag", "i-essential"):
+        raise InvalidEstimate(f"graph_kind must be 'dag', 'cpdag' or 'i-essential', got {kind!r}")
+    if graph.diagonal().any():
+        raise InvalidEstimate("point_graph must have a zero diagonal")
+    if kind == "dag" and _has_cycle(graph):
+        raise InvalidEstimate("point_graph of kind 'dag' must be acyclic and without undirected edges")
+
+
+def _has_cycle(graph: BoolArray) -> bool:
+    """Kahn's algorithm: strip sources until none is left (an undirected edge is a cycle of two)."""
+    alive = np.ones(len(graph), dtype=bool)
+    while alive.any():
+        sources = alive & ~graph[alive].any(axis=0)
+        if not sources.any():
+            return True
+        alive &= ~sources
+    return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result(_Frozen):
+    """What a cell stores of one fit, in the problem's own order of variables.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Of ``fit``.
+    adapted : mapping of int to Estimate
+        By few-shot size; row h of ``target_probability`` is held-out environment h.
+    held_out_log_density : tuple of float64 (S, m, d), or None
+        Per held-out environment: log density of each query sample's variable given its parents in graph sample s under
+        the shared mechanism, in raw units. The scorer masks true targets.
+    fit_seconds, adapt_seconds : float
+        Wall-clock; ``adapt_seconds`` is NaN where there was nothing to adapt to, and is that of the refits for a method
+        that does not adapt.
+    peak_rss_mb : float
+        Peak resident memory of the process tree, MiB.
+    cut_short : bool
+        The method ran out of its budget and answered with the best so far.
+    """
+
+    estimate: Estimate
+    adapted: Mapping[int, Estimate] = field(default_factory=dict)
+    held_out_log_density: tuple[FloatArray, ...] | None = None
+    fit_seconds: float = float("nan")
+    adapt_seconds: float = float("nan")
+    peak_rss_mb: float = float("nan")
+    cut_short: bool = False
+
+    def __post_init__(self) -> None:
+        density = self.held_out_log_density
+        if density is not None:
+            density = tuple(
+                _frozen_array(x, np.float64, (None, None, None), "held_out_log_density", InvalidEstimate) for x in density
+            )
+        adapted = {int(k): v for k, v in sorted(self.adapted.items())}
+        _set(self, adapted=MappingProxyType(adapted), held_out_log_density=density)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a method needs and offers; the runner resolves impossible combinations from it.
+
+    Parameters
+    ----------
+    targets : {"required", "optional", "ignored"}
+        Whether ``fit`` uses told targets. "required" runs only where a suite grants them.
+    estimates_targets : bool
+        ``Estimate.target_probability`` is given.
+    edge_output : {"posterior", "score", "binary"}
+        What ``edge_probability`` is. Calibration is scored for "posterior" only.
+    adapts : bool
+        ``Fitted.adapt`` exists.
+    density : bool
+        ``Fitted.log_density`` exists.
+    deterministic : bool
+        The answer does not depend on the generator.
+    extra : str or None
+        The optional dependency group that it needs.
+    """
+
+    targets: TargetsNeed = "ignored"
+    estimates_targets: bool = False
+    edge_output: EdgeOutput = "binary"
+    adapts: bool = False
+    density: bool = False
+    deterministic: bool = False
+    extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Where a plugin comes from: one line on what it is, the paper, and the licence of code or data."""
+
+    summary: str
+    reference: str = ""
+    licence: str = "MIT"
+
+
+class Budget:
+    """Soft limit that a method may honour: it returns its best so far and says ``cut_short``.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Wall-clock seconds from now; None is unlimited.
+    progress : callable (fraction in [0, 1], note) or None
+        Called by a method that wants to be seen working.
+
+    Examples
+    --------
+    >>> Budget(seconds=0.0).expired
+    True
+    >>> Budget().expired
+    False
+    """
+
+    __slots__ = ("_deadline", "_progress", "seconds")
+
+    def __init__(self, seconds: float | None = None, progress: Callable[[float, str], None] | None = None) -> None:
+        self.seconds = seconds
+        self._progress = progress
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def expired(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        if self._progress is not None:
+            self._progress(min(1.0, max(0.0, float(fraction))), note)
+
+
+class Fitted:
+    """What ``fit`` returns: an estimate, and optionally ``adapt`` and ``log_density``.
+
+    Subclasses that adapt define ``adapt(new: Observed, *, rng) -> Estimate`` and leave themselves as they were; those
+    with a density define ``log_density(X (n, d)) -> (S, n, d)``.
+    """
+
+    estimate: Estimate
+    cut_short: bool
+
+    def __init__(self, estimate: Estimate, *, cut_short: bool = False) -> None:
+        self.estimate = estimate
+        self.cut_short = cut_short
+
+
+class Method(ABC):
+    """Base of every method. ``__init__`` stores its keyword parameters under their own names and does nothing else.
+
+    Annotations of ``__init__`` are checked by the registry (``Annotated[float, Gt(0)]`` and ``Literal`` included), so a
+    wrong value stops a run before any work.
+    """
+
+    capabilities: ClassVar[Capabilities]
+    meta: ClassVar[Meta]
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
+        """Learn from the training environments; ``rng`` is the only source of randomness."""
+
+    def warm_up(self) -> None:  # noqa: B027  (optional hook)
+        """Compile and import; called once per process, before the clock."""
+
+    def effective_capabilities(self) -> Capabilities:
+        """Capabilities under these parameters, where they differ from those of the class (a bootstrap, say)."""
+        return self.capabilities
+
+    def parameters(self) -> dict[str, Any]:
+        """The constructor's parameters and their values."""
+        names = [p for p in inspect.signature(type(self).__init__).parameters if p != "self"]
+        return {name: getattr(self, name) for name in names}
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{k}={v!r}" for k, v in self.parameters().items())
+        return f"{type(self).__name__}({given})"

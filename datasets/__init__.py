@@ -1,0 +1,1 @@
+"""Datasets, one file (or package) each, found by ``bench.registry``."""

@@ -1,0 +1,1 @@
+"""Methods, one file (or package) each, found by ``bench.registry``."""
