@@ -1,0 +1,444 @@
+"""Means, intervals, ranks and paired differences of the rows frame: the numbers behind the tables.
+
+The rules, in one place:
+
+- A *mean* is over the problems that a method answered with a defined score, each problem with the same weight, whichever
+  dataset it comes from (tables per dataset stand beside the pooled one). ``n`` counts those problems; failures and
+  undefined scores are counted beside it and never dropped in silence.
+- An *interval* is a bootstrap over problems within each dataset, so every dataset keeps its weight. The resampling is
+  seeded from the ids of the problems: the same frame gives the same table, and every method is resampled alike.
+- *Ranks* compare methods on the same problems: those that every ranked method met. On each problem a failure, or a score
+  that is undefined for this method alone, ranks last (such methods share the last rank), so failing on hard problems is
+  never rewarded as it would be by the mean. Methods are ordered by their mean rank.
+- A *paired difference* is method minus the first-ranked method, on the problems that both answered.
+
+It knows nothing of layout (``bench.tables``), and tests no hypothesis: the interval of the paired difference is all that it
+says about significance.
+
+References
+----------
+Hesterberg, "What Teachers Should Know about the Bootstrap", The American Statistician 69 (2015), section 4.3: the expanded
+percentile interval. Deviation: with several strata its sample size n and degrees of freedom n - 1 become the number of
+resampled problems and that number less one per stratum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from bench.columns import FAILURES, METRICS, STATUSES, info, parse_few_shot
+from bench.errors import InputError, UnknownName
+from bench.seeds import generator
+
+FloatArray = npt.NDArray[np.float64]
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+MINIMUM_PAIRS = 6
+"""Fewer paired problems cannot tell two methods apart at the 5 % level: with 5, all differences share a sign with
+probability 2/2⁵ > .05 even where the methods are alike."""
+
+KEYS = ["track", "dataset", "problem", "method"]
+
+Verdict = Literal["first", "level", "level_where_answered", "better", "worse", "differs", "too_few"]
+"""How a method's paired difference to the first reads. ``level``: the interval contains 0. ``level_where_answered``: so it
+does, but the method failed on problems that the first answered. ``too_few``: fewer than ``MINIMUM_PAIRS`` pairs."""
+
+
+def check_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows in an order of their own, so that nothing depends on how they came.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a status is unknown, or a method met a problem twice.
+    """
+    missing = [c for c in (*KEYS, "status") if c not in rows]
+    if missing:
+        raise InputError(f"the rows frame must have the columns {', '.join((*KEYS, 'status'))}; {', '.join(missing)} missing")
+    unknown = sorted(set(rows["status"].astype(str)) - set(STATUSES))
+    if unknown:
+        raise UnknownName("status", unknown[0], STATUSES)
+    rows = rows.sort_values(KEYS, kind="stable").reset_index(drop=True)
+    twice = rows[rows.duplicated(KEYS)]
+    if len(twice):
+        where = ", ".join(f"{key} {twice.iloc[0][key]}" for key in KEYS)
+        raise InputError(f"a method must meet a problem once, got two rows for {where}")
+    return rows
+
+
+def check_metric(metric: str) -> None:
+    """Raise :class:`~bench.errors.UnknownName` unless ``metric`` is a metric or a few-shot column."""
+    few_shot = parse_few_shot(metric)
+    if (few_shot[0] if few_shot else metric) not in METRICS:
+        raise UnknownName("metric", metric, METRICS)
+
+
+def metrics_of(rows: pd.DataFrame) -> list[str]:
+    """Metric columns with at least one value: those of ``METRICS`` in their order, then few-shot ones by metric and size."""
+    few_shot = [c for c in map(str, rows.columns) if (parsed := parse_few_shot(c)) is not None and parsed[0] in METRICS]
+    order = list(METRICS)
+    few_shot.sort(key=lambda c: (order.index(parse_few_shot(c)[0]), parse_few_shot(c)[1]))  # type: ignore[index]
+    return [c for c in (*order, *few_shot) if c in rows and bool(rows[c].notna().any())]
+
+
+# --- the bootstrap ----------------------------------------------------------------------------------------------------
+
+
+def expanded_tail(n: int, n_strata: int = 1, confidence: float = CONFIDENCE) -> float:
+    """Tail probability at which to cut bootstrap means so that their interval has about the coverage of a t interval.
+
+    The plain percentile interval uses (1 - confidence) / 2 and is too narrow for few problems: by the factor
+    √((n - 1)/n), and by normal instead of t quantiles. At five or fewer problems of one dataset the corrected interval is the
+    whole range of the bootstrap means.
+
+    Examples
+    --------
+    >>> round(expanded_tail(30), 4), round(expanded_tail(1000), 4)
+    (0.0188, 0.0248)
+    """
+    freedom = n - n_strata
+    return float(stats.norm.cdf(-np.sqrt(n / freedom) * stats.t.ppf((1 + confidence) / 2, freedom)))
+
+
+def _strata(labels: Sequence[Any]) -> list[npt.NDArray[np.int64]]:
+    """Positions to resample among each other: one group per label; labels that occur once share a group.
+
+    Collapsing single problems into one group is the survey sampler's rule for strata of one: it errs towards wide
+    intervals. A group that still has one member stays out: it is held fixed.
+    """
+    _, code, count = np.unique(np.asarray(labels, dtype=str), return_inverse=True, return_counts=True)
+    code = np.where(count[code] == 1, -1, code)
+    groups = [np.flatnonzero(code == c) for c in np.unique(code)]
+    return [g for g in groups if len(g) > 1]
+
+
+def _bootstrap_means(
+    values: FloatArray, strata: list[npt.NDArray[np.int64]], rng: np.random.Generator, resamples: int
+) -> FloatArray:
+    """Means of stratified resamples of the rows of ``values`` (n, k), float64 (resamples, k)."""
+    n = len(values)
+    chunk = 1000  # bounds the memory of the counts at 8 n kB; part of the definition, since it orders the draws
+    means = np.empty((resamples, values.shape[1]))
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        counts = np.ones((size, n))
+        for group in strata:
+            m = len(group)
+            drawn = rng.integers(0, m, size=(size, m)) + m * np.arange(size)[:, None]
+            counts[:, group] = np.bincount(drawn.ravel(), minlength=size * m).reshape(size, m)
+        means[start : start + size] = counts @ values / n
+    return means
+
+
+def bootstrap_intervals(
+    values: npt.ArrayLike,
+    strata: Sequence[Any] | None = None,
+    keys: Sequence[str] | None = None,
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> tuple[FloatArray, FloatArray]:
+    """Return bootstrap intervals of the mean of each column, resampling rows within strata.
+
+    Parameters
+    ----------
+    values : array_like (n, k)
+        One row per problem, one column per quantity; a NaN leaves that problem out of that column.
+    strata : sequence of n labels, optional
+        The dataset of each problem; one stratum by default. A dataset with a single problem is resampled together with the
+        others of that kind, and is held fixed where it is the only one.
+    keys : sequence of n str, optional
+        Ids of the problems, from which the resampling is seeded; their positions by default.
+    confidence : float
+        Nominal coverage.
+    resamples : int
+        Number of bootstrap resamples.
+
+    Returns
+    -------
+    low, high : float64 (k,)
+        NaN where nothing can be resampled: a single problem says nothing of the spread between problems.
+
+    Examples
+    --------
+    >>> low, high = bootstrap_intervals([[1.0, 5.0], [2.0, np.nan], [3.0, np.nan]])
+    >>> low, high
+    (array([ 1., nan]), array([ 3., nan]))
+    """
+    table = np.asarray(values, dtype=np.float64)
+    labels = np.zeros(len(table), dtype=int) if strata is None else np.asarray(strata, dtype=object)
+    names = [str(i) for i in range(len(table))] if keys is None else [str(k) for k in keys]
+    low, high = np.full(table.shape[1], np.nan), np.full(table.shape[1], np.nan)
+    patterns, which = np.unique(np.isfinite(table), axis=1, return_inverse=True)
+    for p, pattern in enumerate(patterns.T):
+        chosen = np.flatnonzero(pattern)
+        groups = _strata([str(labels[i]) for i in chosen])
+        if not groups:
+            continue
+        tail = expanded_tail(sum(map(len, groups)), len(groups), confidence)
+        seed_axes = ("bootstrap", [names[i] for i in chosen], resamples)
+        columns = np.flatnonzero(which.ravel() == p)
+        # In blocks, to bound memory; each block starts from the same seed, so the grouping of columns changes nothing.
+        for block in np.array_split(columns, -(-len(columns) // 100)):
+            means = _bootstrap_means(table[np.ix_(chosen, block)], groups, generator(*seed_axes), resamples)
+            low[block], high[block] = np.quantile(means, [tail, 1 - tail], axis=0)
+    # Rounding in the resampled means must not move an interval of equal values off their mean.
+    centre = np.full(table.shape[1], np.nan)
+    some = np.isfinite(table).any(axis=0)
+    centre[some] = np.nanmean(table[:, some], axis=0)
+    return np.fmin(low, np.where(np.isnan(low), np.nan, centre)), np.fmax(high, np.where(np.isnan(high), np.nan, centre))
+
+
+# --- ranks ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Mean ranks of methods on one metric.
+
+    Parameters
+    ----------
+    mean_rank : dict of str to float
+        Only the methods that are ranked; 1 is best.
+    unranked : dict of str to str
+        Method to the reason.
+    n_problems : int
+        Problems that the ranks are over: those that every ranked method met and at least one answered.
+    """
+
+    mean_rank: dict[str, float]
+    unranked: dict[str, str]
+    n_problems: int
+
+
+def _pivot(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One row per (dataset, problem), one column per method, both sorted; missing where a method has not met a problem."""
+    return rows.pivot(index=["dataset", "problem"], columns="method", values=column).sort_index(axis=0).sort_index(axis=1)
+
+
+def _values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Scores of a metric, float (problem, method): NaN unless the method answered and the score is defined."""
+    column = rows[metric].astype(float) if metric in rows else pd.Series(np.nan, index=rows.index)
+    column = column.where(np.isfinite(column) & (rows["status"] == "ok"))
+    return _pivot(rows.assign(value=column), "value").astype(float)
+
+
+def rank(rows: pd.DataFrame, metric: str) -> Ranking:
+    """Rank the methods of one track on the problems that all of them met; failures rank last and share that rank.
+
+    Not ranked, with the reason: a method that was skipped on some problem, and one whose score is undefined wherever it
+    answered (it does not offer the quantity). Ties share the mean of their ranks.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of one track.
+    metric : str
+        A metric with a better side.
+
+    Raises
+    ------
+    InputError
+        If the metric has no better side, or the rows are not as :func:`check_rows` wants them.
+    """
+    check_metric(metric)
+    better = info(metric).better
+    if better == "neither":
+        raise InputError(f"ranking needs a metric with a better side, got '{metric}', which only gives context")
+    rows = check_rows(rows)
+    value, status = _values(rows, metric), _pivot(rows, "status")
+    answered, skipped = status == "ok", status == "skipped"
+    silent = answered.any() & ~value.notna().any()
+    unranked = {
+        str(m): f"skipped on {int(skipped[m].sum())} of {len(status)} problems"
+        if skipped[m].any()
+        else f"{info(metric).label} undefined wherever it answered"
+        for m in status.columns
+        if skipped[m].any() or silent[m]
+    }
+    ranked = [m for m in status.columns if m not in unranked]
+    met = status[ranked].notna().all(axis=1) & value[ranked].notna().any(axis=1)
+    loss = value.loc[met, ranked].to_numpy() * (1.0 if better == "lower" else -1.0)
+    if not loss.size:
+        return Ranking({}, unranked | {str(m): "no problem that every method met has a score" for m in ranked}, 0)
+    ranks = stats.rankdata(np.where(np.isnan(loss), np.inf, loss), axis=1)
+    return Ranking({str(m): float(r) for m, r in zip(ranked, ranks.mean(axis=0), strict=True)}, unranked, len(loss))
+
+
+# --- the comparison of all methods ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Every method of one track, in order.
+
+    Parameters
+    ----------
+    sort_by : str
+        The metric that orders the methods.
+    summary : DataFrame
+        One row per method and metric, methods best first: ``method``, ``metric``, ``position`` (1 is first; missing where
+        the method is not ranked), ``mean``, ``low``, ``high``, ``n``, ``failures``, ``undefined``, ``skipped``, ``mean_rank``
+        (on this metric), ``difference`` to the first method with ``difference_low``, ``difference_high`` and ``n_paired``,
+        and ``verdict``.
+    ranking : Ranking
+        On ``sort_by``.
+    n_problems : int
+        Problems that at least one method met.
+    """
+
+    sort_by: str
+    summary: pd.DataFrame
+    ranking: Ranking
+    n_problems: int
+
+    @property
+    def order(self) -> list[str]:
+        """Methods, best first; those without a rank come last, by their mean."""
+        return list(dict.fromkeys(self.summary["method"]))
+
+    @property
+    def first(self) -> str | None:
+        """The method that the differences refer to, None where nobody is ranked."""
+        return self.order[0] if self.ranking.mean_rank else None
+
+    def entry(self, method: str, metric: str) -> pd.Series[Any]:
+        """The row of ``summary`` of one method and one metric."""
+        found = self.summary[(self.summary["method"] == method) & (self.summary["metric"] == metric)]
+        return found.iloc[0]
+
+
+def compare(
+    rows: pd.DataFrame,
+    metrics: Sequence[str],
+    *,
+    sort_by: str,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Summarise and order the methods of one track.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of one track; metric columns may be absent.
+    metrics : sequence of str
+        What to summarise; ``sort_by`` is added where it is not among them.
+    sort_by : str
+        Metric whose mean rank orders the methods; ties are broken by its mean, then by name.
+    confidence, resamples
+        Of the bootstrap intervals.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        If the rows hold several tracks, a metric is unknown, or the rows break :func:`check_rows`.
+    """
+    rows = check_rows(rows)
+    if rows["track"].nunique() > 1:
+        raise InputError(f"methods are compared within one track, got {', '.join(sorted(map(str, rows['track'].unique())))}")
+    metrics = list(dict.fromkeys([*metrics, sort_by]))
+    for metric in metrics:
+        check_metric(metric)
+    status = _pivot(rows, "status")
+    runs = status.columns[(status.notna() & (status != "skipped")).any()]
+    rows, status = rows[rows["method"].isin(runs)], status[runs].dropna(how="all")
+    ranking = rank(rows, sort_by) if len(rows) else Ranking({}, {}, 0)
+    values = {metric: _values(rows, metric) for metric in metrics}
+    order = _order(ranking, values[sort_by], sort_by)
+    first = order[0] if ranking.mean_rank else None
+
+    summary = pd.concat(
+        [
+            _summary(rows, status, values[m], m, ranking if m == sort_by else None, first, confidence, resamples)
+            for m in metrics
+        ],
+        ignore_index=True,
+    )
+    summary["method"] = pd.Categorical(summary["method"], order)
+    summary["metric"] = pd.Categorical(summary["metric"], metrics)
+    summary = summary.sort_values(["method", "metric"]).reset_index(drop=True).astype({"method": "str", "metric": "str"})
+    positions = {m: i for i, m in enumerate(order, start=1) if m in ranking.mean_rank}
+    summary.insert(2, "position", summary["method"].map(positions).astype("Int64"))
+    return Comparison(sort_by, summary, ranking, len(status))
+
+
+def _order(ranking: Ranking, values: pd.DataFrame, metric: str) -> list[str]:
+    sign = -1.0 if info(metric).better == "higher" else 1.0
+    loss = (sign * values.mean()).fillna(np.inf)
+    return sorted(map(str, values.columns), key=lambda m: (ranking.mean_rank.get(m, np.inf), loss[m], m))
+
+
+def _context_or_rank(rows: pd.DataFrame, metric: str) -> Ranking:
+    return Ranking({}, {}, 0) if rows.empty or info(metric).better == "neither" else rank(rows, metric)
+
+
+def _summary(
+    status: pd.DataFrame,
+    value: pd.DataFrame,
+    metric: str,
+    ranking: Ranking,
+    first: str | None,
+    confidence: float,
+    resamples: int,
+) -> pd.DataFrame:
+    """The part of ``Comparison.summary`` that is about one metric, methods in alphabetical order."""
+    strata = value.index.get_level_values("dataset").astype(str).tolist()
+    keys = [f"{dataset}/{problem}" for dataset, problem in value.index]
+    difference = value.sub(value[first], axis=0) if first is not None else value * np.nan
+    methods = [str(m) for m in value.columns]
+    both = np.hstack([value.to_numpy(), difference.to_numpy()])
+    low, high = bootstrap_intervals(both, strata, keys, confidence=confidence, resamples=resamples)
+    k = len(methods)
+    failed = status.isin(FAILURES)
+    missed = failed & value[[first]].notna().to_numpy() if first is not None else failed
+    frame = pd.DataFrame(
+        {
+            "method": methods,
+            "metric": metric,
+            "mean": value.mean().to_numpy(),
+            "low": low[:k],
+            "high": high[:k],
+            "n": value.notna().sum().to_numpy(),
+            "failures": failed.sum().to_numpy(),
+            "undefined": ((status == "ok") & value.isna()).sum().to_numpy(),
+            "skipped": (status == "skipped").sum().to_numpy(),
+            "mean_rank": [ranking.mean_rank.get(m, np.nan) for m in methods],
+            "difference": difference.mean().to_numpy(),
+            "difference_low": low[k:],
+            "difference_high": high[k:],
+            "n_paired": difference.notna().sum().to_numpy(),
+        }
+    )
+    better = info(metric).better
+    verdicts = (_verdict(e, better, e.method == first, bool(missed[e.method].any())) for e in _entries(frame))
+    frame["verdict"] = list(verdicts)
+    return frame
+
+
+def _entries(frame: pd.DataFrame) -> Iterator[Any]:
+    return frame.itertuples(index=False)
+
+
+def _verdict(entry: Any, better: str, is_first: bool, failed_where_first_answered: bool) -> Verdict:
+    if is_first:
+        return "first"
+    if entry.n_paired < MINIMUM_PAIRS or np.isnan(entry.difference_low):
+        return "too_few"
+    if entry.difference_low <= 0 <= entry.difference_high:
+        return "level_where_answered" if failed_where_first_answered else "level"
+    if better == "neither":
+        return "differs"
+    return "better" if (entry.difference < 0) == (better == "lower") else "worse"
