@@ -360,13 +360,9 @@ def compare(
     order = _order(ranking, values[sort_by], sort_by)
     first = order[0] if ranking.mean_rank else None
 
-    summary = pd.concat(
-        [
-            _summary(rows, status, values[m], m, ranking if m == sort_by else None, first, confidence, resamples)
-            for m in metrics
-        ],
-        ignore_index=True,
-    )
+    rankings = {m: ranking if m == sort_by else _context_or_rank(rows, m) for m in metrics}
+    parts = [_summary(status, values[m], m, rankings[m], first, confidence, resamples) for m in metrics]
+    summary = pd.concat(parts, ignore_index=True)
     summary["method"] = pd.Categorical(summary["method"], order)
     summary["metric"] = pd.Categorical(summary["metric"], metrics)
     summary = summary.sort_values(["method", "metric"]).reset_index(drop=True).astype({"method": "str", "metric": "str"})
