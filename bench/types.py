@@ -591,6 +591,8 @@ class Method(ABC):
     capabilities: ClassVar[Capabilities]
     meta: ClassVar[Meta]
     name: ClassVar[str]
+    expected_failures: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Conformance checks (``bench.testing``) that the method fails on purpose, with the reason of each; strict."""
 
     @abstractmethod
     def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
@@ -605,8 +607,9 @@ class Method(ABC):
 
     def parameters(self) -> dict[str, Any]:
         """The constructor's parameters and their values."""
-        names = [p for p in inspect.signature(type(self).__init__).parameters if p != "self"]
-        return {name: getattr(self, name) for name in names}
+        parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
+        named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        return {name: getattr(self, name) for name in named}
 
     def __repr__(self) -> str:
         given = ", ".join(f"{k}={v!r}" for k, v in self.parameters().items())

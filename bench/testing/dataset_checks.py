@@ -1,0 +1,264 @@
+"""The promises of a dataset, one plain function each: ``check_*(choice)`` returns, or raises :class:`CheckFailed`.
+
+Which checks apply follows from the tag ``"real"``: measured data may repeat itself under every seed, may come with a cyclic
+reference graph, and has the variables where it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, get_args
+
+import numpy as np
+
+from bench import registry
+from bench.errors import BenchError
+from bench.testing import compare, fresh_process
+from bench.testing.method_checks import require_annotations, require_summary
+from bench.testing.observe import Observation, observe
+from bench.testing.report import CheckFailed
+from bench.types import Problem, Truth
+
+N_ORDER_PROBLEMS = 40
+"""Draws over which the order of variables and of targets is judged."""
+
+STANDARD_ERRORS = 4.0
+"""Margin of the order checks: a fair order leaves it once in about 4000 times, an order by index is tens of them away."""
+
+Check = Callable[[registry.Choice], None]
+
+
+def checks_for_dataset(choice: registry.Choice) -> Iterator[tuple[str, Check]]:
+    """Yield the name and the function of every check that the dataset's tags call for."""
+    yield from _named(
+        check_parameters_are_annotated,
+        check_description_is_one_line,
+        check_same_seed_same_problem,
+        check_fresh_process_same_problem,
+        check_global_random_state_is_untouched,
+        check_nothing_is_printed,
+        check_no_warning_is_raised,
+        check_targets_are_not_told,
+        check_observational_environments_have_no_targets,
+        check_held_out_samples_are_finite,
+    )
+    if "real" not in registry.entry("dataset", choice.name).tags:
+        yield from _named(
+            check_seeds_give_other_problems,
+            check_parameters_matter,
+            check_truth_is_acyclic,
+            check_held_out_samples_are_fresh,
+            check_variable_order_tells_nothing,
+            check_target_order_tells_nothing,
+        )
+
+
+def _named(*checks: Check) -> Iterator[tuple[str, Check]]:
+    for check in checks:
+        yield check.__name__.removeprefix("check_"), check
+
+
+# What a dataset says of itself --------------------------------------------------------------------------------------------
+
+
+def check_parameters_are_annotated(choice: registry.Choice) -> None:
+    """Every parameter has an annotation, so that the registry can refuse a wrong value before a run."""
+    require_annotations(registry.entry("dataset", choice.name))
+
+
+def check_description_is_one_line(choice: registry.Choice) -> None:
+    """``meta.summary`` is one line, for listings."""
+    require_summary(registry.entry("dataset", choice.name).meta.summary)
+
+
+def check_parameters_matter(choice: registry.Choice) -> None:
+    """Some parameter changes the problem; one may well be idle under the defaults of the others, but not all."""
+    entry = registry.entry("dataset", choice.name)
+    own = _problem(choice).fingerprint
+    tried = []
+    for name, default in entry.defaults.items():
+        value = choice.parameters.get(name, default)
+        for other in _other_values(value, entry.hints[name]):
+            try:
+                problem = _problem(registry.choose("dataset", choice.name, {**choice.parameters, name: other}))
+            except BenchError:
+                continue  # refused, as it may be
+            if problem.fingerprint != own:
+                return
+            tried.append(f"{name}={other!r}")
+    if tried:
+        raise CheckFailed(f"no parameter changes the problem (tried {', '.join(tried[:5])}); use them in the function")
+
+
+def _other_values(value: Any, hint: Any) -> list[Any]:
+    """Some values unlike ``value`` that its annotation may allow."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [other for other in (value + 1, value * 2, value / 2) if other != value]
+    if isinstance(value, str):
+        return [other for other in get_args(hint) if isinstance(other, str) and other != value]
+    return []
+
+
+# The same problem again ---------------------------------------------------------------------------------------------------
+
+
+def check_same_seed_same_problem(choice: registry.Choice) -> None:
+    """One seed, one fingerprint."""
+    if _problem(choice).fingerprint != _problem(choice).fingerprint:
+        raise CheckFailed("the same seed gives another problem; draw from rng alone")
+
+
+def check_fresh_process_same_problem(choice: registry.Choice) -> None:
+    """A process started afresh, with another hash seed, gives the same fingerprint."""
+    found = fresh_process.ask(fingerprint_in_fresh_process, name=choice.name, parameters=dict(choice.parameters), seed=0)
+    if found != _problem(choice).fingerprint:
+        raise CheckFailed(
+            "a fresh process with another hash seed gives another problem; do not depend on hash(), on the order of sets, "
+            "or on what ran before"
+        )
+
+
+def fingerprint_in_fresh_process(*, name: str, parameters: Mapping[str, Any], seed: int) -> str:
+    """What the fresh process runs."""
+    choice = registry.choose("dataset", name, parameters)
+    return _problem(choice, seed).fingerprint
+
+
+def check_global_random_state_is_untouched(choice: registry.Choice) -> None:
+    """``random``, ``numpy.random`` and torch's generator are neither read nor changed."""
+    first, second = _observation(choice, global_seed=1), _observation(choice, global_seed=2)
+    if first.moved_generators:
+        raise CheckFailed(
+            f"the dataset changes the global state of {' and '.join(first.moved_generators)}; draw from rng instead"
+        )
+    if first.value.fingerprint != second.value.fingerprint:
+        raise CheckFailed("the problem depends on the global random state; draw from rng instead of a global generator")
+
+
+def check_seeds_give_other_problems(choice: registry.Choice) -> None:
+    """Another seed gives another fingerprint."""
+    if len({_problem(choice, seed).fingerprint for seed in range(3)}) < 3:
+        raise CheckFailed("different seeds give the same problem; draw from rng, or tag measured data as 'real'")
+
+
+def check_nothing_is_printed(choice: registry.Choice) -> None:
+    """Nothing reaches standard output or standard error."""
+    if printed := _observation(choice, global_seed=1).printed:
+        raise CheckFailed(f"the dataset prints {compare.one_line(printed, 80)!r}; return data and say nothing")
+
+
+def check_no_warning_is_raised(choice: registry.Choice) -> None:
+    """Making a problem raises no warning, so that ``python -W error`` runs through."""
+    if lines := _observation(choice, global_seed=1).warnings:
+        raise CheckFailed(f"the dataset warns: {compare.join(lines)}; mend the cause")
+
+
+# Truth --------------------------------------------------------------------------------------------------------------------
+
+
+def check_truth_is_acyclic(choice: registry.Choice) -> None:
+    """A synthetic problem knows its truth, and its graph has no cycle."""
+    for seed in range(3):
+        if not _is_acyclic(_truth(choice, seed).adjacency):
+            raise CheckFailed(f"the true graph of seed {seed} has a cycle; draw edges along an order")
+
+
+def _is_acyclic(adjacency: Any) -> bool:
+    reach = np.eye(len(adjacency), dtype=np.int64)
+    for _ in range(len(adjacency)):
+        reach = np.minimum(reach @ adjacency.astype(np.int64), 1)
+    return not reach.any()
+
+
+def check_targets_are_not_told(choice: registry.Choice) -> None:
+    """Targets stand in the truth alone; only a suite may grant them to a method."""
+    if any(e.targets is not None for e in _problem(choice).observed.environments):
+        raise CheckFailed("an environment tells its targets; leave Environment.targets None and put them into Truth.targets")
+
+
+def check_observational_environments_have_no_targets(choice: registry.Choice) -> None:
+    """An environment called observational has no target in the truth."""
+    problem = _problem(choice)
+    for number, environment in enumerate(problem.observed.environments):
+        if environment.is_observational and problem.truth is not None and problem.truth.targets[number].any():
+            raise CheckFailed(f"environment {number} is called observational, but the truth gives it a target")
+
+
+def check_held_out_samples_are_finite(choice: registry.Choice) -> None:
+    """Held-out samples have no NaN and no infinity."""
+    for number, held_out in enumerate(_problem(choice).held_out):
+        if not (np.isfinite(held_out.support).all() and np.isfinite(held_out.query).all()):
+            raise CheckFailed(f"held-out environment {number} has NaN or infinity")
+
+
+def check_held_out_samples_are_fresh(choice: registry.Choice) -> None:
+    """No sample stands twice among training, support and query samples."""
+    problem = _problem(choice)
+    parts = [problem.observed.pooled(), *(part for h in problem.held_out for part in (h.support, h.query))]
+    rows = [row.tobytes() for part in parts for row in part]
+    if len(set(rows)) < len(rows):
+        raise CheckFailed("a sample stands twice among training, support and query; draw held-out samples afresh")
+
+
+# Order --------------------------------------------------------------------------------------------------------------------
+
+
+def check_variable_order_tells_nothing(choice: registry.Choice) -> None:
+    """Over many draws, edges point up and down the column numbers alike, within ``STANDARD_ERRORS`` standard errors.
+
+    Not judged where every draw has one and the same graph, as for a network fitted to real data: there the runner's
+    shuffle hides the order.
+    """
+    graphs = [_truth(choice, seed).adjacency for seed in range(N_ORDER_PROBLEMS)]
+    if "fixed_graph" in registry.entry("dataset", choice.name).tags:
+        return
+    upward = np.array([np.triu(A).sum() / A.sum() for A in graphs if A.any()])
+    if _leaves(upward - 0.5):
+        raise CheckFailed(
+            f"{upward.mean():.0%} of the edges point from a lower to a higher column over {len(upward)} draws, fair is 50%; "
+            "shuffle the variables"
+        )
+
+
+def check_target_order_tells_nothing(choice: registry.Choice) -> None:
+    """Over many draws, the number of an environment and the column of its target are uncorrelated."""
+    correlations = []
+    for seed in range(N_ORDER_PROBLEMS):
+        environment, column = np.nonzero(_truth(choice, seed).targets)
+        if len(environment) > 1 and np.ptp(environment) and np.ptp(column):
+            correlations.append(np.corrcoef(environment, column)[0, 1])
+    if _leaves(np.array(correlations)):
+        raise CheckFailed(
+            f"the number of an environment and the column of its target correlate by {np.mean(correlations):.2f} over "
+            f"{len(correlations)} draws, fair is 0; draw targets at random"
+        )
+
+
+def _leaves(values: Any) -> bool:
+    """Whether the mean of independent draws is further from 0 than ``STANDARD_ERRORS`` standard errors."""
+    if len(values) < 2:
+        return False
+    return bool(abs(values.mean()) > STANDARD_ERRORS * values.std(ddof=1) / np.sqrt(len(values)))
+
+
+# Making -------------------------------------------------------------------------------------------------------------------
+
+
+def _problem(choice: registry.Choice, seed: int = 0) -> Problem:
+    problem = registry.make_problem(choice.name, seed=seed, **choice.parameters)
+    if not isinstance(problem, Problem):
+        raise CheckFailed(f"the dataset must return a Problem, got {type(problem).__name__}")
+    return problem
+
+
+def _truth(choice: registry.Choice, seed: int) -> Truth:
+    truth = _problem(choice, seed).truth
+    if truth is None:
+        raise CheckFailed("a synthetic problem must have a truth, got None; tag measured data as 'real'")
+    return truth
+
+
+def _observation(choice: registry.Choice, global_seed: int) -> Observation:
+    return observe(lambda: _problem(choice), global_seed=global_seed)
