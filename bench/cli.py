@@ -1,0 +1,275 @@
+"""The command line: run a suite, list and show what there is, report on a run, test a plugin.
+
+A user's mistake ends in one line on stderr and exit status 2; Ctrl-C says how to resume and ends in 130.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from bench import registry, report, runner, store, testing
+from bench.columns import FAILURES
+from bench.errors import BenchError, InputError, UnknownName
+from bench.plan import pending
+from bench.progress import watching
+from bench.suites import Suite, load_suite, suite_names
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Benchmark causal discovery from several environments with unknown intervention targets.",
+)
+
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="Python file with further methods or datasets; repeatable.")
+]
+Methods = Annotated[list[str] | None, typer.Option("--method", "-m", help="Only these: name[param=value]; repeatable.")]
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only these: name[param=value]; repeatable.")]
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user costs one line."""
+    try:
+        app()
+    except BenchError as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a built-in suite, or a suite file.")],
+    method: Methods = None,
+    dataset: Datasets = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; all cores by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Root of every seed.")] = None,
+    repetitions: Annotated[int | None, typer.Option(min=1, help="Draws per dataset.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds allowed per fit, adaptation or refit.")] = None,
+    memory: Annotated[float | None, typer.Option(help="MiB allowed to a fit's process tree.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Run directory; results/runs/<suite> by default.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells and what would be computed; run nothing.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")] = False,
+    plugin: Plugins = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on.")] = None,
+    sort_by: Annotated[str | None, typer.Option(help="Metric that orders the tables.")] = None,
+) -> None:
+    """Run a suite, print its tables, and write tables, plots and data. What is stored already is not computed again."""
+    console = Console()
+    specification = _specification(suite, plugin or [], method or [], dataset or [])
+    specification = specification.changed(seed=seed, repetitions=repetitions, timeout=timeout, memory=memory)
+    if repetitions is not None:
+        specification = _repeated(specification, repetitions)
+    directory = (output or runner.DEFAULT_OUTPUT / specification.name).resolve()
+    workers = jobs or _cores()
+    if dry_run:
+        _print_cells(console, specification, directory, retry_failed, workers)
+        return
+    with _resumable(directory):
+        with watching(directory, console) as watch:
+            rows = runner.run(
+                specification, output=directory, jobs=workers, retry_failed=retry_failed, scheduler=scheduler, watch=watch
+            )
+        report.write_report(directory, sort_by=sort_by, console=console)
+    failed = int(rows["status"].isin(FAILURES).sum())
+    if failed:
+        console.print(
+            f"{failed} of {len(rows)} rows failed; see them with: {_program()} show --failed {_relative(directory)}",
+            soft_wrap=True,
+        )
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Literal["all", "methods", "datasets", "suites"], typer.Argument()] = "all",
+    plugin: Plugins = None,
+) -> None:
+    """List methods, datasets and suites, a line each."""
+    _load(plugin or [])
+    console = Console()
+    for kind, entries in (("methods", registry.methods()), ("datasets", registry.datasets())):
+        if what in ("all", kind):
+            table = Table("name", "what it is", title=kind, title_justify="left", box=None, padding=(0, 2, 0, 0))
+            for name, entry in entries.items():
+                table.add_row(name, entry.meta.summary)
+            console.print(table, "")
+    if what in ("all", "suites"):
+        table = Table("name", "what it runs", title="suites", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for name in suite_names():
+            table.add_row(name, load_suite(name).description)
+        console.print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A method, dataset or suite; a run directory; or the hash of a cell.")],
+    failed: Annotated[bool, typer.Option("--failed", help="Of a run: failed cells with their reasons.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Run directory to look the cell up in.")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Show one thing whole: parameters and reference of a plugin, a suite file, the cells of a run, or a cell's record."""
+    _load(plugin or [])
+    console = Console()
+    plugins = [e for e in (registry.methods().get(name), registry.datasets().get(name)) if e is not None]
+    if plugins:
+        for entry in plugins:
+            _print_plugin(console, entry)
+    elif name in suite_names() or Path(name).suffix in (".yaml", ".yml"):
+        text = yaml.safe_dump(load_suite(name).model_dump(mode="json"), sort_keys=False)
+        console.print(text, markup=False, highlight=False)
+    elif (Path(name) / "rows.parquet").is_file():
+        _print_run(console, Path(name), failed)
+    else:
+        _print_cell(console, name, output)
+
+
+@app.command("report")
+def report_(
+    run_directory: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a suite that was run.")],
+    output: Annotated[Path | None, typer.Option(help="Where tables and plots go; the run directory by default.")] = None,
+    sort_by: Annotated[str | None, typer.Option(help="Metric that orders the tables.")] = None,
+) -> None:
+    """Print the tables of a finished run again, and write its tables and plots."""
+    directory = Path(run_directory)
+    if not directory.is_dir() and (runner.DEFAULT_OUTPUT / run_directory).is_dir():
+        directory = runner.DEFAULT_OUTPUT / run_directory
+    report.write_report(directory, output=output, sort_by=sort_by, console=Console())
+
+
+@app.command("test-plugin")
+def test_plugin(
+    plugin: Annotated[str, typer.Argument(help="A Python file with plugins, or the name of a registered one.")],
+) -> None:
+    """Hold a plugin to its contract: shapes, seeds, purity, equivariance and the rest. Exit status 1 where a check fails."""
+    if plugin.endswith(".py"):
+        path = Path(plugin).resolve()
+        registry.load_plugin(path)
+        names = [e for e in (*registry.methods().values(), *registry.datasets().values()) if e.source == path]
+        if not names:
+            raise InputError(f"'{plugin}' registers no method and no dataset; decorate one with @register_method(\"name\")")
+    else:
+        known = {**registry.datasets(), **registry.methods()}
+        if plugin not in known:
+            raise UnknownName("plugin", plugin, known)
+        names = [known[plugin]]
+    if not testing.run_checks([(e.kind, e.name) for e in names], console=Console()):
+        raise typer.Exit(1)
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _program() -> str:
+    return "cadibench" if Path(sys.argv[0]).name == "cadibench" else f"python {sys.argv[0]}"
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _load(plugins: list[Path]) -> None:
+    for path in plugins:
+        registry.load_plugin(path)
+
+
+def _specification(suite: str, plugins: list[Path], methods: list[str], datasets: list[str]) -> Suite:
+    """Read the suite; methods of plugin files given on the command line join it, then the filters apply."""
+    _load(plugins)
+    files = {p.resolve() for p in plugins}
+    own = [name for name, entry in registry.methods().items() if entry.source in files]
+    specification = load_suite(suite).with_methods(own)
+    if plugins:
+        specification = specification.changed(plugins=(*specification.plugins, *sorted(files)))
+    return specification.selected(methods, datasets)
+
+
+def _repeated(suite: Suite, repetitions: int) -> Suite:
+    """The command line's repetitions win over those of single datasets."""
+    return suite.changed(datasets=tuple(d.model_copy(update={"repetitions": repetitions}) for d in suite.datasets))
+
+
+@contextlib.contextmanager
+def _resumable(directory: Path) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM, say what is kept and how to go on."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = len([p for p in directory.glob("cells/*/record.json") if not p.parent.name.startswith(".")])
+        print(f"\nstopped; {kept} finished cells are kept in {_relative(directory)}", file=sys.stderr)
+        print(f"resume with: {_program()} {shlex.join(sys.argv[1:])}", file=sys.stderr)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _print_cells(console: Console, suite: Suite, directory: Path, retry_failed: bool, jobs: int) -> None:
+    planned = runner.plan(suite, output=directory, jobs=jobs)
+    waiting = {c.cell for c in pending(directory, planned, retry_failed)}
+    table = Table("track", "dataset", "rep", "method", "what happens", box=None, padding=(0, 2, 0, 0))
+    for cell in planned:
+        status = store.cell_status(directory, cell.cell) if cell.cell else None
+        what = f"skipped: {cell.skipped}" if cell.skipped else ("run" if cell.cell in waiting else f"stored: {status}")
+        table.add_row(cell.track, cell.problem.dataset.label, str(cell.problem.repetition), cell.method.label, what)
+    console.print(table)
+    console.print(f"{len(planned)} rows, {len(waiting)} cells to compute in {_relative(directory)}", soft_wrap=True)
+
+
+def _print_plugin(console: Console, entry: registry.Entry) -> None:
+    console.print(f"{entry.kind} {entry.name}: {entry.meta.summary}", markup=False, highlight=False, soft_wrap=True)
+    for label, value in (("reference", entry.meta.reference), ("licence", entry.meta.licence), ("source", entry.source)):
+        if value:
+            console.print(f"  {label}: {value}", markup=False, highlight=False, soft_wrap=True)
+    if entry.capabilities is not None:
+        given = ", ".join(f"{k}={getattr(entry.capabilities, k)}" for k in entry.capabilities.__slots__)
+        console.print(f"  capabilities: {given}", markup=False, highlight=False, soft_wrap=True)
+    table = Table("parameter", "default", "type", box=None, padding=(0, 2, 0, 2))
+    for name, default in entry.defaults.items():
+        table.add_row(name, repr(default), str(entry.hints[name]).replace("typing.", ""))
+    console.print(table if entry.defaults else "  no parameters")
+
+
+def _print_run(console: Console, directory: Path, failed: bool) -> None:
+    rows = report.read_rows(directory)
+    rows = rows[rows["status"].isin(FAILURES)] if failed else rows
+    table = Table("track", "dataset", "rep", "method", "status", "reason", "cell", box=None, padding=(0, 2, 0, 0))
+    for row in rows.to_dict("records"):
+        shown = [str(row[k]) for k in ("track", "dataset", "repetition", "method", "status", "reason")]
+        table.add_row(*shown, str(row["cell"])[:10])
+    console.print(table)
+
+
+def _print_cell(console: Console, prefix: str, output: Path | None) -> None:
+    runs = [output] if output else sorted(p for p in runner.DEFAULT_OUTPUT.glob("*") if p.is_dir())
+    found = [cell for run in runs for cell in sorted((run / "cells").glob(f"{prefix}*")) if (cell / "record.json").is_file()]
+    if not prefix.isalnum() or not found:
+        known = {**registry.methods(), **registry.datasets(), **suite_names()}
+        raise UnknownName("method, dataset, suite, run directory or cell", prefix, known)
+    record = json.loads((found[0] / "record.json").read_text())
+    for key, value in record.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        console.print(f"{key}:\n{text}" if "\n" in text else f"{key}: {text}", markup=False, highlight=False, soft_wrap=True)

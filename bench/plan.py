@@ -1,0 +1,154 @@
+"""What a run consists of: every problem drawn and stored, and every row that the table will have.
+
+Seeds are derived here, combinations that cannot work become skipped rows with a reason, and each remaining row gets the hash
+of its cell. Nothing is fitted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import registry, store
+from bench.errors import InputError, MissingData
+from bench.preprocessing import Prepared, prepare
+from bench.seeds import data_seed, derive_seed, method_seed
+from bench.suites import DatasetItem, MethodItem, Preprocessing, Suite
+from bench.types import Capabilities, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedProblem:
+    """One draw of a dataset, stored under ``key``; or the reason why there is none."""
+
+    dataset: DatasetItem
+    repetition: int
+    data_seed: int
+    key: str = ""
+    known: Mapping[str, Any] = field(default_factory=dict)
+    skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """One row to be: a method on a problem on a track. Two rows may share a cell (a method that ignores told targets)."""
+
+    track: str
+    problem: PlannedProblem
+    method: MethodItem
+    capabilities: Capabilities
+    targets_given: bool
+    method_seed: int
+    cell: str = ""
+    skipped: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.problem.dataset.label} #{self.problem.repetition} · {self.method.label}"
+
+
+def why_not(capabilities: Capabilities, track: str, has_truth: bool) -> str:
+    """Reason why a method cannot run on a track, empty where it can."""
+    if capabilities.targets == "required" and track != "oracle":
+        return "needs the targets, which this track hides"
+    if capabilities.targets != "ignored" and track == "oracle" and not has_truth:
+        return "needs the targets, and this dataset has no truth to grant them from"
+    return ""
+
+
+def list_cells(suite: Suite, problems: Sequence[PlannedProblem]) -> list[PlannedCell]:
+    """Every row of the run, in the order of tracks, problems, methods."""
+    made = {item.label: registry.make_method(item.name, **item.parameters) for item in suite.methods}
+    capabilities = {label: method.effective_capabilities() for label, method in made.items()}
+    planned = []
+    for track in suite.tracks:
+        for problem in problems:
+            for item in suite.methods:
+                able = capabilities[item.label]
+                given = track == "oracle" and able.targets != "ignored"
+                seed = method_seed(problem.data_seed, item.name, item.parameters)
+                skipped = problem.skipped or why_not(able, track, bool(problem.known.get("has_truth", True)))
+                cell = "" if skipped else _cell_hash(suite, problem, item, given, seed)
+                planned.append(PlannedCell(track, problem, item, able, given and not skipped, seed, cell, skipped))
+    return planned
+
+
+def _cell_hash(suite: Suite, problem: PlannedProblem, item: MethodItem, given: bool, seed: int) -> str:
+    return store.digest(
+        {
+            "fingerprint": problem.known["fingerprint"],
+            "method": item.name,
+            "parameters": item.parameters,
+            "seed": seed,
+            "targets_given": given,
+            "limits": [suite.timeout, suite.memory, soft_budget(suite)],
+            "identity": store.source_identity("method", item.name),
+        }
+    )
+
+
+def soft_budget(suite: Suite) -> float | None:
+    return suite.budget or (None if suite.timeout is None else 0.8 * suite.timeout)
+
+
+def plan_problem(run: Path, seed: int, preprocessing: Preprocessing, dataset: DatasetItem, repetition: int) -> PlannedProblem:
+    """Draw one problem and store it, unless it is stored already. Data read from files are read again: files change."""
+    drawn = data_seed(seed, dataset.name, dataset.parameters, repetition)
+    planned = PlannedProblem(dataset, repetition, drawn)
+    key = {
+        "dataset": dataset.name,
+        "parameters": dataset.parameters,
+        "data_seed": drawn,
+        "identity": store.source_identity("dataset", dataset.name),
+        "preprocessing": preprocessing.model_dump(),
+    }
+    from_files = "real" in registry.entry("dataset", dataset.name).tags
+    known = None if from_files else store.known_of_problem(run, store.digest(key))
+    if known is not None:
+        return dataclasses.replace(planned, key=store.digest(key), known=known)
+    try:
+        problem = registry.make_problem(dataset.name, seed=drawn, **dataset.parameters)
+        prepared = prepare(problem, **preprocessing.model_dump(), seed=derive_seed("shuffle", drawn))
+    except MissingData as reason:
+        return dataclasses.replace(planned, skipped=str(reason))
+    except InputError as reason:
+        raise InputError(f"dataset '{dataset.label}': {reason}") from None
+    except Exception as reason:
+        report = store.problem_path(run, store.digest(key)).with_suffix(".traceback.txt")
+        store.write_atomic(report, traceback.format_exc())
+        text = f"dataset failed: {type(reason).__name__}: {reason} (traceback in problems/{report.name})"
+        return dataclasses.replace(planned, skipped=" ".join(text.split()))
+    if from_files:
+        key["fingerprint"] = problem.fingerprint
+    known = _known(problem, prepared)
+    store.save_problem(run, store.digest(key), problem, known)
+    return dataclasses.replace(planned, key=store.digest(key), known=known)
+
+
+def _known(problem: Problem, prepared: Prepared) -> dict[str, Any]:
+    seen = prepared.problem
+    return {
+        "fingerprint": seen.fingerprint,
+        "has_truth": problem.truth is not None,
+        "n_variables": seen.observed.n_variables,
+        "n_environments": seen.observed.n_environments,
+        "n_samples": seen.observed.n_samples,
+        "n_held_out": len(problem.held_out),
+        "diagnostics": {k: None if math.isnan(v) else v for k, v in {**problem.diagnostics, **seen.diagnostics}.items()},
+    }
+
+
+def pending(directory: Path, planned: Iterable[PlannedCell], retry_failed: bool = False) -> list[PlannedCell]:
+    """Cells that have to be computed, each hash once."""
+    waiting: dict[str, PlannedCell] = {}
+    for cell in planned:
+        if cell.cell and cell.cell not in waiting:
+            status = store.cell_status(directory, cell.cell)
+            if status is None or (retry_failed and status != "ok"):
+                waiting[cell.cell] = cell
+    return list(waiting.values())

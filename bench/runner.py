@@ -1,0 +1,222 @@
+"""From a suite to a scored frame: plan, fit what is missing, score what is stored.
+
+Three passes over one run directory, each parallel and each safe to repeat:
+
+1. *problems*: draw every problem once and store it; a wrong dataset parameter stops the run here, before any fit;
+2. *cells*: fit, adapt and evaluate whatever has no stored cell yet, each in an isolated child that can be killed;
+3. *scores*: read problems and cells back and write one row per cell.
+
+The rows come from disk alone, so a run that was killed and resumed, or split over machines and merged, gives the same table as
+an undisturbed one. Truth stays in this process and its joblib workers; method code runs in their children and never sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from bench import store
+from bench.columns import FAILURES
+from bench.compute import close_worker, run_cell
+from bench.errors import InputError
+from bench.parallel import parallel
+from bench.plan import PlannedCell, PlannedProblem, list_cells, pending, plan_problem
+from bench.scoring import as_frame, score_problem
+from bench.suites import Suite, load_suite
+
+DEFAULT_OUTPUT = Path("results") / "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the run tells whoever watches, after each cell (``phase`` "problems", "cells" or "scores")."""
+
+    phase: str
+    done: int
+    total: int
+    failed: int = 0
+    seconds_left: float = math.nan
+    last: str = ""
+    trouble: bool = False
+
+
+Watcher = Callable[[Progress], None]
+
+
+def run(
+    suite: Suite | str | Path,
+    *,
+    output: str | Path | None = None,
+    jobs: int = 1,
+    methods: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    retry_failed: bool = False,
+    scheduler: str | None = None,
+    watch: Watcher | None = None,
+) -> pd.DataFrame:
+    """Run a suite and return its rows; what is stored already is not computed again.
+
+    Parameters
+    ----------
+    suite : Suite, name or path
+    output : path, optional
+        Run directory; ``results/runs/<suite name>`` by default.
+    jobs : int
+        Worker processes, each with one isolated child. The rows do not depend on it.
+    methods, datasets : sequence of str
+        Filters ``name[param=value]``, see :meth:`bench.suites.Suite.selected`.
+    retry_failed : bool
+        Compute stored cells again that did not end ok.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers see ``output``; ``jobs`` is then ignored.
+    watch : callable, optional
+        Told of each finished step as a :class:`Progress`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per track, problem and method; columns in ``bench.columns``. Also written to ``rows.parquet``.
+
+    Raises
+    ------
+    InputError
+        Before any fit, if the suite or a dataset parameter is wrong.
+    """
+    if jobs < 1:
+        raise InputError(f"jobs must be at least 1, got {jobs}")
+    specification = suite if isinstance(suite, Suite) else load_suite(suite)
+    specification = specification.selected(methods, datasets)
+    directory = Path(output) if output is not None else DEFAULT_OUTPUT / specification.name
+    directory = directory.resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    _clean(directory)
+    store.write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
+    planned = plan(specification, output=directory, jobs=jobs, scheduler=scheduler, watch=watch)
+    _compute(directory, specification, planned, jobs, retry_failed, scheduler, watch)
+    return _score(directory, specification, planned, jobs, scheduler, watch)
+
+
+def plan(
+    suite: Suite, *, output: Path, jobs: int = 1, scheduler: str | None = None, watch: Watcher | None = None
+) -> list[PlannedCell]:
+    """Draw the problems and list every row of the run, without fitting anything."""
+    tasks = [
+        (output, suite.seed, suite.preprocessing, dataset, repetition)
+        for dataset in suite.datasets
+        for repetition in range(dataset.repetitions or suite.repetitions)
+    ]
+    problems: dict[tuple[str, int], PlannedProblem] = {}
+    for done in parallel(plan_problem, tasks, jobs, scheduler):
+        problems[done.dataset.label, done.repetition] = done
+        _tell(watch, Progress("problems", len(problems), len(tasks), last=done.dataset.label))
+    ordered = [problems[dataset.label, repetition] for _, _, _, dataset, repetition in tasks]
+    return list_cells(suite, ordered)
+
+
+def _compute(
+    directory: Path,
+    suite: Suite,
+    planned: Sequence[PlannedCell],
+    jobs: int,
+    retry_failed: bool,
+    scheduler: str | None,
+    watch: Watcher | None,
+) -> None:
+    waiting = pending(directory, planned, retry_failed)
+    total = len({p.cell for p in planned if p.cell})
+    done, failed, left = total - len(waiting), 0, _TimeLeft(waiting, jobs)
+    _tell(watch, Progress("cells", done, total))
+    tasks = [(directory, suite, cell) for cell in waiting]
+    for cell, status, seconds in parallel(_computed, tasks, jobs, scheduler):
+        done, failed = done + 1, failed + (status in FAILURES)
+        left.finished(cell, seconds)
+        _tell(
+            watch,
+            Progress(
+                "cells", done, total, failed, left.seconds(), f"{cell.label}: {status} in {seconds:.1f} s", status in FAILURES
+            ),
+        )
+    close_worker()
+
+
+def _computed(run: Path, suite: Suite, plan: PlannedCell) -> tuple[PlannedCell, str, float]:
+    return (plan, *run_cell(run, suite, plan))
+
+
+def _score(
+    directory: Path,
+    suite: Suite,
+    planned: Sequence[PlannedCell],
+    jobs: int,
+    scheduler: str | None,
+    watch: Watcher | None,
+) -> pd.DataFrame:
+    by_problem: dict[tuple[str, int], list[PlannedCell]] = {}
+    for cell in planned:
+        by_problem.setdefault((cell.problem.dataset.label, cell.problem.repetition), []).append(cell)
+    tasks = [(directory, suite.name, (suite.timeout, suite.memory), cells) for cells in by_problem.values()]
+    frames: dict[str, list[Any]] = {"rows": [], "edges": [], "targets": [], "reliability": []}
+    for done, found in enumerate(parallel(score_problem, tasks, jobs, scheduler), start=1):
+        for name, rows in found.items():
+            frames[name] += rows
+        _tell(watch, Progress("scores", done, len(tasks)))
+    order = {(c.track, c.problem.dataset.label, c.problem.repetition, c.method.label): i for i, c in enumerate(planned)}
+
+    def position(row: dict[str, Any]) -> int:
+        return order[row["track"], row["dataset"], row["repetition"], row["method"]]
+
+    rows = as_frame(sorted(frames.pop("rows"), key=position))
+    store.write_frame(directory / "rows.parquet", rows)
+    for name, beside in frames.items():
+        path = directory / f"{name}.parquet"
+        if beside:
+            ordered: list[dict[str, Any]] = sorted(beside, key=position)
+            store.write_frame(path, pd.DataFrame(ordered))
+        else:
+            path.unlink(missing_ok=True)
+    return rows
+
+
+class _TimeLeft:
+    """Seconds left, from the mean time per method so far (the mean over all where a method has none yet)."""
+
+    def __init__(self, waiting: Sequence[PlannedCell], jobs: int) -> None:
+        self.waiting: dict[str, int] = {}
+        for cell in waiting:
+            self.waiting[cell.method.label] = self.waiting.get(cell.method.label, 0) + 1
+        self.taken: dict[str, list[float]] = {}
+        self.jobs = jobs
+
+    def finished(self, cell: PlannedCell, seconds: float) -> None:
+        self.waiting[cell.method.label] -= 1
+        self.taken.setdefault(cell.method.label, []).append(seconds)
+
+    def seconds(self) -> float:
+        overall = float(np.mean([s for taken in self.taken.values() for s in taken]))
+        means = {label: float(np.mean(taken)) for label, taken in self.taken.items()}
+        return sum(n * means.get(label, overall) for label, n in self.waiting.items()) / self.jobs
+
+
+def _tell(watch: Watcher | None, progress: Progress) -> None:
+    if watch is not None:
+        watch(progress)
+
+
+def _clean(directory: Path) -> None:
+    """Remove what a killed run left half-written; an hour spares the files of a run that is alive beside this one."""
+    shutil.rmtree(directory / "running", ignore_errors=True)
+    for left in (*directory.glob("*/.*.tmp"), *directory.glob(".*.tmp")):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                shutil.rmtree(left) if left.is_dir() else os.unlink(left)

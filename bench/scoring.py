@@ -1,0 +1,95 @@
+"""From stored problems and cells to the scored frames: rows, edges, targets, reliability.
+
+Reads disk alone, so a new metric never refits, and a resumed or merged run scores like an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench import metrics, store
+from bench.columns import FAILURES, METRICS, ROW_COLUMNS, parse_few_shot
+from bench.plan import PlannedCell
+
+EDGE_ROWS_UP_TO = 100
+"""Edge and target rows (for heat maps) are kept of first repetitions with at most this many variables."""
+
+
+def score_problem(run: Path, suite_name: str, limits: tuple[Any, Any], plans: Sequence[PlannedCell]) -> dict[str, list[Any]]:
+    """Rows of all cells of one problem, and the edge, target and reliability rows beside them."""
+    frames: dict[str, list[Any]] = {"rows": [], "edges": [], "targets": [], "reliability": []}
+    key = plans[0].problem.key
+    problem = store.load_problem(run, key) if key else None
+    scored: dict[tuple[str, str], Any] = {}
+    for plan in plans:
+        cell = store.load_cell(run, plan.cell) if plan.cell and store.cell_status(run, plan.cell) else None
+        if not plan.skipped and cell is None:
+            continue
+        row = _identity_row(suite_name, limits, plan, cell)
+        if cell is not None and cell.result is not None and problem is not None:
+            output = plan.capabilities.edge_output
+            again = (plan.cell, output)
+            if again not in scored:
+                scored[again] = metrics.score_with_reasons(problem, cell.result, edge_output=output)
+            values, reasons = scored[again]
+            row |= values | {"cut_short": cell.result.cut_short, "undefined": json.dumps(reasons, sort_keys=True)}
+            about = {k: row[k] for k in ("track", "dataset", "repetition", "problem", "method")}
+            small = problem.observed.n_variables <= EDGE_ROWS_UP_TO
+            if problem.truth is None or (small and plan.problem.repetition == 0):
+                frames["edges"] += [about | r for r in metrics.edge_rows(problem, cell.result)]
+                frames["targets"] += [about | r for r in metrics.target_rows(problem, cell.result)]
+            if problem.truth is not None:
+                bins = metrics.reliability_bins(problem, cell.result, edge_output=output)
+                frames["reliability"] += [about | r for r in bins]
+        frames["rows"].append(row)
+    return frames
+
+
+def _identity_row(suite_name: str, limits: tuple[Any, Any], plan: PlannedCell, cell: store.Cell | None) -> dict[str, Any]:
+    problem, known = plan.problem, plan.problem.known
+    diagnostics = {k: math.nan if v is None else v for k, v in known.get("diagnostics", {}).items()}
+    record = cell.record if cell is not None else {"status": "skipped", "reason": plan.skipped}
+    timeout, memory = limits
+    row: dict[str, Any] = {
+        "suite": suite_name,
+        "track": plan.track,
+        "dataset": problem.dataset.label,
+        "dataset_spec": problem.dataset.spec,
+        "repetition": problem.repetition,
+        "problem": problem.key or f"{problem.dataset.label}#{problem.repetition}",
+        "method": plan.method.label,
+        "method_spec": plan.method.spec,
+        "targets_given": plan.targets_given,
+        "edge_output": plan.capabilities.edge_output,
+        "status": record["status"],
+        "reason": record["reason"],
+        "cut_short": False,
+        "time_limit": math.nan if timeout is None else timeout,
+        "memory_limit_mb": math.nan if memory is None else memory,
+        "data_seed": problem.data_seed,
+        "method_seed": plan.method_seed,
+        **{k: known.get(k, 0) for k in ("n_variables", "n_environments", "n_samples", "n_held_out")},
+        **{k: diagnostics.get(k, math.nan) for k in ("varsortability", "r2_sortability", "varsortability_raw")},
+        "undefined": "{}",
+        "cell": plan.cell,
+        "fingerprint": known.get("fingerprint", ""),
+    }
+    if record["status"] in FAILURES:
+        row |= {k: record[k] if record[k] is not None else math.nan for k in ("fit_seconds", "adapt_seconds", "peak_rss_mb")}
+    return row
+
+
+def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """One tidy frame with every column, in the documented order, whatever the order of the run."""
+    frame = pd.DataFrame(rows)
+    few_shot = sorted((c for c in frame.columns if parse_few_shot(c)), key=lambda c: parse_few_shot(c) or ("", 0))
+    for name in (*ROW_COLUMNS, *METRICS):
+        if name not in frame:
+            frame[name] = math.nan
+    return frame[[*ROW_COLUMNS, *METRICS, *few_shot]]

@@ -1,0 +1,369 @@
+"""Results on disk: problems and cells, each written whole or not at all.
+
+::
+
+    <run>/suite.yaml                      the specification as run
+    <run>/problems/<key>.npz, .json       a problem in raw units, and what is known of it without opening it
+    <run>/cells/<hash>/result.npz         arrays of one Result, in the problem's own order of variables
+    <run>/cells/<hash>/record.json        what ran, how it ended, versions and timings
+    <run>/rows.parquet, ...               the scored frames, rebuilt from the above
+
+A cell's hash covers the problem's fingerprint, the method and its parameters, seeds, limits, the source of the plugin and of
+every module of this project that it imports, and the versions of the packages that they import: an edited method is
+recomputed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench import registry
+from bench.errors import BenchError, InputError
+from bench.seeds import canonical
+from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
+
+SCHEMA_VERSION = 1
+"""Of record.json and the npz layout; readers accept every version up to this one."""
+
+_PROJECT = Path(__file__).resolve().parent.parent
+_NOT_NUMERICAL = {"bench.registry", "bench.errors"}
+"""Modules that a plugin imports for names and messages only; editing them changes no result."""
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------------
+
+
+def digest(value: Any) -> str:
+    """Short hash of a value's canonical text."""
+    return hashlib.blake2b(canonical(value).encode(), digest_size=12).hexdigest()
+
+
+@functools.cache
+def source_identity(kind: str, name: str) -> dict[str, Any]:
+    """What the answers of a plugin depend on besides its inputs: hashed sources and package versions.
+
+    Follows imports from the plugin's file (the whole package, where it is one) through this project's modules, function-level
+    imports included, and through ``builds_on``.
+    """
+    entry = registry.entry(kind, name)
+    files, packages = _closure(entry.source) if entry.source is not None else ({}, set())
+    for other in entry.builds_on:
+        more_files, more_packages = _closure(registry.entry("method", other).source)
+        files, packages = {**files, **more_files}, packages | more_packages
+    return {"sources": digest(dict(sorted(files.items()))), "versions": _versions(packages)}
+
+
+def _closure(start: Path | None) -> tuple[dict[str, str], set[str]]:
+    files: dict[str, str] = {}
+    packages: set[str] = set()
+    waiting = list(_package_files(start)) if start is not None else []
+    while waiting:
+        file = waiting.pop()
+        name = _relative(file)
+        if name in files:
+            continue
+        source = file.read_bytes()
+        files[name] = hashlib.blake2b(source, digest_size=12).hexdigest()
+        for module in _imports(source, file):
+            own = _own_file(module)
+            if own is not None and module not in _NOT_NUMERICAL:
+                waiting += _package_files(own)
+            elif own is None:
+                packages.add(module.partition(".")[0])
+    return files, packages
+
+
+def _relative(file: Path) -> str:
+    return str(file.relative_to(_PROJECT)) if file.is_relative_to(_PROJECT) else file.name
+
+
+def _package_files(file: Path) -> Iterable[Path]:
+    """The file itself, or every module of the package it belongs to (``methods`` and the like are no such package)."""
+    folder = file.parent
+    inside = (folder / "__init__.py").exists() and folder.parent != _PROJECT and folder != _PROJECT
+    return sorted(folder.rglob("*.py")) if inside else [file]
+
+
+def _imports(source: bytes, file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source, filename=str(file))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if _own_file(f"{node.module}.{alias.name}")}
+    return found - {"bench", "methods", "datasets"}
+
+
+def _own_file(module: str) -> Path | None:
+    if module.partition(".")[0] not in ("bench", "methods", "datasets"):
+        return None
+    base = _PROJECT / Path(*module.split("."))
+    for file in (base.with_suffix(".py"), base / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _versions(modules: Iterable[str]) -> dict[str, str]:
+    names = {d for m in modules if m not in sys.stdlib_module_names for d in _distributions().get(m, [])}
+    return {name: importlib.metadata.version(name) for name in sorted(names)}
+
+
+@functools.cache
+def machine() -> dict[str, Any]:
+    """Where and with what a cell ran, for its record."""
+    processor = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        processor = lines[0].partition(":")[2].strip() if lines else processor
+    try:
+        command = ["git", "-C", str(_PROJECT), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor or platform.machine(),
+        "git_commit": commit,
+        "cadibench": importlib.metadata.version("cadibench"),
+    }
+
+
+# --- writing whole or not at all --------------------------------------------------------------------------------------
+
+
+def write_atomic(path: Path, content: bytes | str) -> Path:
+    """Write a file so that a reader, or a crash, sees the old one or the new one and never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> Path:
+    """Write a data frame as parquet, whole or not at all."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return write_atomic(path, buffer.getvalue())
+
+
+def _npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def problem_path(run: Path, key: str) -> Path:
+    return run / "problems" / f"{key}.npz"
+
+
+def save_problem(run: Path, key: str, problem: Problem, known: Mapping[str, Any]) -> None:
+    """Store a problem in raw units, then ``known`` (what planning needs) beside it as JSON."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for e, environment in enumerate(problem.observed.environments):
+        arrays[f"environment_{e}"] = environment.X
+    if problem.truth is not None:
+        arrays |= {
+            "adjacency": problem.truth.adjacency,
+            "targets": problem.truth.targets,
+            "scored": problem.truth.scored,
+        }
+    for h, held_out in enumerate(problem.held_out):
+        arrays |= {
+            f"support_{h}": held_out.support,
+            f"query_{h}": held_out.query,
+            f"held_out_targets_{h}": held_out.targets,
+            f"sizes_{h}": np.array(held_out.sizes),
+        }
+    described = {
+        "schema_version": SCHEMA_VERSION,
+        "is_observational": [e.is_observational for e in problem.observed.environments],
+        "n_held_out": len(problem.held_out),
+        "variable_names": list(problem.variable_names),
+        "diagnostics": {k: None if np.isnan(v) else v for k, v in problem.diagnostics.items()},
+        "known": dict(known),
+    }
+    write_atomic(problem_path(run, key), _npz(arrays))
+    write_atomic(problem_path(run, key).with_suffix(".json"), json.dumps(described))
+
+
+def known_of_problem(run: Path, key: str) -> dict[str, Any] | None:
+    """What :func:`save_problem` was told, or None where the problem is not stored whole."""
+    path = problem_path(run, key)
+    described = _read_json(path.with_suffix(".json"))
+    if described is None or not path.exists():
+        return None
+    known: dict[str, Any] = described["known"]
+    return known
+
+
+def load_problem(run: Path, key: str) -> Problem:
+    """Read a stored problem back; arrays are exactly those that were saved."""
+    path = problem_path(run, key)
+    described = _read_json(path.with_suffix(".json"))
+    if described is None:
+        raise BenchError(f"{path}: this problem is not stored whole; run the suite again")
+    with np.load(path) as arrays:
+        flags = described["is_observational"]
+        observed = Observed(tuple(Environment(arrays[f"environment_{e}"], flag) for e, flag in enumerate(flags)))
+        truth = Truth(arrays["adjacency"], arrays["targets"], arrays["scored"]) if "adjacency" in arrays else None
+        held_out = tuple(
+            HeldOut(arrays[f"support_{h}"], tuple(arrays[f"sizes_{h}"]), arrays[f"query_{h}"], arrays[f"held_out_targets_{h}"])
+            for h in range(described["n_held_out"])
+        )
+    diagnostics = {k: float("nan") if v is None else v for k, v in described["diagnostics"].items()}
+    return Problem(observed, truth, held_out, tuple(described["variable_names"]), diagnostics)
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One stored cell: its record, and its result where the status is ok."""
+
+    record: dict[str, Any]
+    result: Result | None
+
+
+def cell_path(run: Path, cell: str) -> Path:
+    return run / "cells" / cell
+
+
+def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | None) -> None:
+    """Store a cell in one rename; a former attempt under the same hash is replaced."""
+    final = cell_path(run, cell)
+    temporary = final.with_name(f".{cell}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir(parents=True)
+    stamped = {
+        "schema_version": SCHEMA_VERSION,
+        **record,
+        "machine": machine(),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        if result is not None:
+            write_atomic(temporary / "result.npz", _npz(_result_arrays(result)))
+        write_atomic(temporary / "record.json", json.dumps(stamped, indent=1, default=str))
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cell_status(run: Path, cell: str) -> str | None:
+    """Status of a stored cell, None where there is none (or a broken one, which is then computed again)."""
+    record = _read_json(cell_path(run, cell) / "record.json")
+    if record is None or (record["status"] == "ok" and not (cell_path(run, cell) / "result.npz").exists()):
+        return None
+    return str(record["status"])
+
+
+def load_cell(run: Path, cell: str) -> Cell:
+    """Read a stored cell.
+
+    Raises
+    ------
+    InputError
+        If it was written by a newer version.
+    """
+    record = _read_json(cell_path(run, cell) / "record.json")
+    if record is None:
+        raise InputError(f"{cell_path(run, cell)}: no stored cell")
+    if record["schema_version"] > SCHEMA_VERSION:
+        raise InputError(
+            f"{cell_path(run, cell)}: schema {record['schema_version']} is newer than this program's {SCHEMA_VERSION}"
+        )
+    if record["status"] != "ok":
+        return Cell(record, None)
+    with np.load(cell_path(run, cell) / "result.npz") as arrays:
+        return Cell(record, _result(dict(arrays), record))
+
+
+_ESTIMATE_ARRAYS = ("edge_probability", "target_probability", "graph_samples", "log_weights", "point_graph", "targets")
+
+
+def _estimate_arrays(estimate: Estimate, prefix: str) -> dict[str, npt.NDArray[Any]]:
+    arrays = {f"{prefix}{name}": getattr(estimate, name) for name in _ESTIMATE_ARRAYS}
+    arrays[f"{prefix}graph_kind"] = None if estimate.graph_kind is None else np.array(estimate.graph_kind)
+    return {k: v for k, v in arrays.items() if v is not None}
+
+
+def _result_arrays(result: Result) -> dict[str, npt.NDArray[Any]]:
+    arrays = _estimate_arrays(result.estimate, "")
+    arrays["sizes"] = np.array(list(result.adapted), dtype=np.int64)
+    for size, estimate in result.adapted.items():
+        arrays |= _estimate_arrays(estimate, f"adapted_{size}_")
+    for h, density in enumerate(result.held_out_log_density or ()):
+        arrays[f"density_{h}"] = density
+    arrays["cost"] = np.array([result.fit_seconds, result.adapt_seconds, result.peak_rss_mb, result.cut_short])
+    return arrays
+
+
+def _estimate(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Estimate:
+    kind = arrays.get(f"{prefix}graph_kind")
+    values: dict[str, Any] = {name: arrays.get(f"{prefix}{name}") for name in _ESTIMATE_ARRAYS}
+    return Estimate(graph_kind=None if kind is None else str(kind), **values)  # type: ignore[arg-type]
+
+
+def _result(arrays: Mapping[str, npt.NDArray[Any]], record: Mapping[str, Any]) -> Result:
+    n_densities = sum(name.startswith("density_") for name in arrays)
+    fit_seconds, adapt_seconds, peak_rss_mb, cut_short = arrays["cost"]
+    return Result(
+        estimate=_estimate(arrays, ""),
+        adapted={int(size): _estimate(arrays, f"adapted_{size}_") for size in arrays["sizes"]},
+        held_out_log_density=tuple(arrays[f"density_{h}"] for h in range(n_densities)) or None,
+        fit_seconds=float(fit_seconds),
+        adapt_seconds=float(adapt_seconds),
+        peak_rss_mb=float(peak_rss_mb),
+        cut_short=bool(cut_short),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return content

@@ -1,0 +1,261 @@
+"""Suite files: what to run, read strictly from YAML into one frozen specification.
+
+Keys and command-line flags have the same names. An unknown key, plugin or parameter stops before any work, with one line
+that names the file, the key and the nearest known name. Parameters are resolved here, so a :class:`Suite` that exists
+can be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench import registry
+from bench.errors import InputError, UnknownName, nearest
+
+Track = Literal["unknown", "oracle"]
+
+BUILT_IN = Path(__file__).parent / "suites"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Item(_Strict):
+    """A plugin with parameters, written ``name[param=value]`` or as a mapping; ``label`` is what tables call it."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    label: str = ""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def _resolve(self, kind: str) -> None:
+        choice = registry.choose(kind, self.name, self.parameters)
+        label = self.label or choice.label
+        for name, resolved in (("name", choice.name), ("parameters", dict(choice.parameters)), ("label", label)):
+            object.__setattr__(self, name, resolved)
+
+    @property
+    def spec(self) -> str:
+        """``name[param=value]`` with the parameters that differ from their defaults."""
+        return registry.Choice("", self.name, self.parameters).label
+
+
+class MethodItem(_Item):
+    """One method entry of a suite."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        self._resolve("method")
+
+
+class DatasetItem(_Item):
+    """One dataset entry of a suite; ``repetitions`` replaces the suite's (1 for real data)."""
+
+    repetitions: Annotated[int, Field(ge=1)] | None = None
+
+    def model_post_init(self, context: Any, /) -> None:
+        self._resolve("dataset")
+
+
+class Preprocessing(_Strict):
+    """What happens to every problem's data before any method sees them; see ``bench.preprocessing``."""
+
+    transform: Literal["none", "sqrt", "log1p", "auto"] = "none"
+    scaling: Literal["none", "observational", "pooled"] = "pooled"
+
+
+class Suite(_Strict):
+    """A whole run: problems × methods × tracks.
+
+    Parameters
+    ----------
+    name : str
+        Also the folder of its results.
+    description : str
+    seed : int
+        Root of every seed.
+    repetitions : int
+        Draws per dataset.
+    tracks : list of {"unknown", "oracle"}
+        "unknown" hides the targets; "oracle" gives them to the methods that can use them, marked in every table.
+    preprocessing : Preprocessing
+    timeout : float or None
+        Seconds allowed per fit, adaptation or refit; then the process is killed.
+    memory : float or None
+        Resident memory allowed to the process tree of a fit, MiB.
+    budget : float or None
+        Soft limit told to the method, seconds; None is 80% of ``timeout``.
+    plugins : list of path
+        Files with further plugins, relative to the suite file.
+    datasets, methods : list
+        ``name[param=value]``, or a mapping with ``name``, ``parameters``, ``label`` (and ``repetitions`` for datasets).
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    description: str = ""
+    seed: int = 0
+    repetitions: Annotated[int, Field(ge=1)] = 1
+    tracks: Annotated[tuple[Track, ...], Field(min_length=1)] = ("unknown",)
+    preprocessing: Preprocessing = Preprocessing()
+    timeout: Annotated[float, Field(gt=0)] | None = 300.0
+    memory: Annotated[float, Field(gt=0)] | None = None
+    budget: Annotated[float, Field(gt=0)] | None = None
+    plugins: tuple[Path, ...] = ()
+    datasets: Annotated[tuple[DatasetItem, ...], Field(min_length=1)]
+    methods: Annotated[tuple[MethodItem, ...], Field(min_length=1)]
+
+    @pydantic.model_validator(mode="after")
+    def _labels_are_unique(self) -> Suite:
+        for kind in ("methods", "datasets"):
+            labels = [item.label for item in getattr(self, kind)]
+            twice = sorted({label for label in labels if labels.count(label) > 1})
+            if twice:
+                raise ValueError(f"{kind}: the label '{twice[0]}' stands twice; give one of them its own 'label'")
+        if len(set(self.tracks)) < len(self.tracks):
+            raise ValueError("tracks: each track may stand once")
+        return self
+
+    def changed(self, **values: Any) -> Suite:
+        """The same suite with some keys replaced and checked again; None leaves a key as it is.
+
+        Raises
+        ------
+        InputError
+            If a value does not fit.
+        """
+        given = {k: v for k, v in values.items() if v is not None}
+        return _validated({**{k: getattr(self, k) for k in type(self).model_fields}, **given}, "command line")
+
+    def selected(self, methods: Sequence[str] = (), datasets: Sequence[str] = ()) -> Suite:
+        """Keep the entries that the filters name.
+
+        Parameters
+        ----------
+        methods, datasets : sequence of str
+            A label, a name (every entry of that plugin), or ``name[param=value]`` (that plugin with those parameters on
+            top of the entry's own). A registered plugin that the suite lacks is added. Empty keeps all.
+
+        Raises
+        ------
+        UnknownName
+            If a filter names nothing.
+        """
+        return self.changed(
+            methods=_select(self.methods, methods, "method") or None,
+            datasets=_select(self.datasets, datasets, "dataset") or None,
+        )
+
+    def with_methods(self, names: Sequence[str]) -> Suite:
+        """Add registered methods that no entry uses yet."""
+        used = {m.name for m in self.methods}
+        new = tuple(MethodItem(name=n) for n in names if n not in used)
+        return self.changed(methods=(*self.methods, *new)) if new else self
+
+
+def _select(items: Sequence[Any], filters: Sequence[str], kind: str) -> tuple[Any, ...]:
+    found: dict[str, Any] = {}
+    for text in filters:
+        exact = [i for i in items if i.label == text]
+        if exact:
+            found |= {i.label: i for i in exact}
+            continue
+        name, parameters = registry.parse_spec(text)
+        known = registry.methods() if kind == "method" else registry.datasets()
+        if name not in known:
+            raise UnknownName(kind, name, {*known, *(i.label for i in items)})
+        same = [i for i in items if i.name == name]
+        if not parameters:
+            matches = same
+        else:
+            checked = dict(registry.choose(kind, name, parameters).parameters)
+            matches = [i for i in same if all(i.parameters.get(k) == v for k, v in checked.items()) and checked]
+        if not matches:
+            base = same[0].model_dump(exclude={"label", "name"}) if same else {}
+            base["parameters"] = {**base.get("parameters", {}), **parameters}
+            matches = [(MethodItem if kind == "method" else DatasetItem)(name=name, **base)]
+        found |= {i.label: i for i in matches}
+    return tuple(found.values())
+
+
+def suite_names() -> dict[str, Path]:
+    """Built-in suites by name."""
+    return {p.stem: p for p in sorted(BUILT_IN.glob("*.yaml"))}
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """Read a built-in suite by name, or a suite file by path.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or something in it is unknown; one line with file, key and the nearest known name.
+    """
+    text = str(name_or_path)
+    path = Path(text)
+    if path.suffix not in (".yaml", ".yml"):
+        known = suite_names()
+        if text not in known:
+            raise UnknownName("suite", text, known)
+        path = known[text]
+    if not path.is_file():
+        raise InputError(f"expected a suite file, got '{text}' (no such file)")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as reason:
+        raise InputError(f"{path}: not a YAML file: {' '.join(str(reason).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: expected a mapping with the keys {', '.join(Suite.model_fields)}, got {type(content).__name__}"
+        )
+    content.setdefault("name", path.stem)
+    plugins = content.get("plugins", [])
+    if not isinstance(plugins, list) or not all(isinstance(p, str) for p in plugins):
+        raise InputError(f"{path}: plugins: expected a list of paths, got {plugins!r}")
+    content["plugins"] = [(path.parent / p).resolve() for p in plugins]
+    for plugin in content["plugins"]:
+        registry.load_plugin(plugin)
+    return _validated(content, str(path))
+
+
+def _validated(content: dict[str, Any], where: str) -> Suite:
+    try:
+        return Suite(**content)
+    except pydantic.ValidationError as reason:
+        raise InputError(f"{where}: {_one_line(reason)}") from None
+
+
+def _one_line(reason: pydantic.ValidationError) -> str:
+    """The first problem of a validation, with its key and the nearest known one."""
+    error = reason.errors()[0]
+    location = [x for x in error["loc"] if x != ""]
+    key = "".join(f"[{x}]" if isinstance(x, int) else f".{x}" for x in location).lstrip(".")
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location)
+        close = nearest(str(location[-1]), known)
+        hint = f"; did you mean '{close}'?" if close else ""
+        return f"unknown key '{key}'{hint} Known: {', '.join(sorted(known))}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    got = "" if error["type"] in ("value_error", "missing") else f", got {error['input']!r}"
+    return f"{key}: {message}{got}" if key else message
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    owner: type[BaseModel] = Suite
+    for step in location[:-1]:
+        if isinstance(step, int):
+            continue
+        annotation = owner.model_fields[str(step)].annotation
+        owner = next(
+            (a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)), owner
+        )
+    return list(owner.model_fields)
