@@ -374,6 +374,21 @@ def fisher_z_p_value(correlation: npt.ArrayLike, n_samples: int, n_given: int = 
     return np.where(certain, 0.0, 2.0 * special.ndtr(-z))
 
 
+def critical_correlation(alpha: float, n_samples: int, n_given: int = 0) -> float:
+    """Size of a partial correlation at which Fisher's z test just rejects at level ``alpha``; infinite where it never does.
+
+    The same decision as ``fisher_z_p_value(...) < alpha``, for those who test very often.
+
+    Examples
+    --------
+    >>> critical = critical_correlation(0.01, 50, n_given=3)
+    >>> float(fisher_z_p_value(critical, 50, n_given=3).round(9))
+    0.01
+    """
+    freedom = n_samples - n_given - 3
+    return float(np.tanh(-special.ndtri(alpha / 2) / np.sqrt(freedom))) if freedom > 0 else float("inf")
+
+
 def independence_p_value(data: Moments, i: int, j: int, given: Iterable[int] = ()) -> float:
     """p-value of "i and j are independent given S" by Fisher's z; see :func:`fisher_z_p_value`."""
     given = _indices(given)
@@ -393,15 +408,15 @@ class InvarianceTest:
 
     Parameters
     ----------
-    reference : Moments
-        E.g. of the observational samples.
+    references : Moments, or sequence of Moments
+        E.g. of the observational samples; a sequence gives each other data set a reference of its own.
     others : sequence of Moments
         One for each of E environments.
 
     Raises
     ------
     InputError
-        If the numbers of variables differ, or moments are centred per environment (their means are gone).
+        If the numbers of variables or of references differ, or moments are centred per environment (their means are gone).
 
     Notes
     -----
@@ -422,19 +437,20 @@ class InvarianceTest:
     ([0.47], [0.0])
     """
 
-    def __init__(self, reference: Moments, others: Sequence[Moments]) -> None:
-        if any(m.n_variables != reference.n_variables for m in others):
-            raise InputError(f"expected moments of {reference.n_variables} variables in every environment")
-        if any(m.n_means != 1 for m in [reference, *others]):
+    def __init__(self, references: Moments | Sequence[Moments], others: Sequence[Moments]) -> None:
+        references, others = [references] if isinstance(references, Moments) else list(references), list(others)
+        if len(references) not in (1, len(others)):
+            raise InputError(f"expected one reference or one for each of {len(others)} data sets, got {len(references)}")
+        widths = {m.n_variables for m in [*references, *others]}
+        if len(widths) > 1:
+            raise InputError(f"expected moments of the same variables, got {sorted(widths)} variables")
+        if any(m.n_means != 1 for m in [*references, *others]):
             raise InputError("expected moments around one mean, got moments centred per environment")
-        self.reference, self.others = reference, tuple(others)
-        self._n_reference = reference.n_samples
-        self._n_others = np.array([m.n_samples for m in others], dtype=np.intp)
-        d = reference.n_variables
-        joined = [merge([reference, m]).scatter for m in others]
-        self._scatters = np.concatenate(
-            [np.reshape(s, (-1, d, d)) for s in ([reference.scatter], [m.scatter for m in others], joined)]
-        )
+        each_reference = references if len(references) == len(others) else references * len(others)
+        joined = [merge(pair) for pair in zip(each_reference, others, strict=True)]
+        self._groups = [len(references), len(references) + len(others)]
+        self._scatters = np.stack([m.scatter for m in [*references, *others, *joined]]) if references else np.zeros((0, 1, 1))
+        self._degrees = np.array([m.degrees for m in [*references, *others, *joined]], dtype=np.intp)
 
     def p_values(self, target: int, predictors: Iterable[int]) -> FloatArray:
         """p-value of invariance in each environment, float64 (E,): twice the smaller one of the two tests, at most 1."""
@@ -443,30 +459,28 @@ class InvarianceTest:
 
     def variance_and_coefficient_p_values(self, target: int, predictors: Iterable[int]) -> tuple[FloatArray, FloatArray]:
         """p-values of the two tests apart, float64 (E,) each."""
-        n_environments = len(self.others)
-        residual, rank = _residual_scatters(self._scatters, target, _indices(predictors))
-        reference, own, joined = residual[0], residual[1 : n_environments + 1], residual[n_environments + 1 :]
-        reference_degrees = self._n_reference - 1 - rank[0]
-        if reference_degrees <= 0:
-            return np.ones(n_environments), np.ones(n_environments)
-        own_degrees = np.maximum(self._n_others - 1 - rank[1 : n_environments + 1], 0)
-        joined_degrees = self._n_reference + self._n_others - 1 - rank[n_environments + 1 :]
+        residuals, ranks = _residual_scatters(self._scatters, target, _indices(predictors))
+        reference, own, joined = np.split(residuals, self._groups)
+        reference_degrees, own_degrees, joined_degrees = np.split(self._degrees - ranks, self._groups)
+        informative = reference_degrees > 0
+        reference_degrees = np.maximum(reference_degrees, 1)
 
+        comparable = informative & (own_degrees > 0) & ((own > 0) | (reference > 0))
         ratio = _ratio(own * reference_degrees, reference * own_degrees)
         tails = [tail(np.maximum(own_degrees, 1), reference_degrees, ratio) for tail in (special.fdtr, special.fdtrc)]
-        comparable = (own_degrees > 0) & ((own > 0) | (reference > 0))
         variance = np.where(comparable, np.minimum(1.0, 2.0 * np.minimum(*tails)), 1.0)
         # Where the environment has no residual this is Chow's predictive test, degrees of freedom included.
         separate, separate_degrees = reference + own, reference_degrees + own_degrees
-        extra, extra_degrees = np.maximum(joined - separate, 0.0), joined_degrees - separate_degrees
+        extra, extra_degrees = joined - separate, joined_degrees - separate_degrees
         ratio = _ratio(extra * separate_degrees, separate * extra_degrees)
-        coefficients = np.where(extra_degrees > 0, special.fdtrc(np.maximum(extra_degrees, 1), separate_degrees, ratio), 1.0)
-        return variance, coefficients
+        upper_tail = special.fdtrc(np.maximum(extra_degrees, 1), separate_degrees, ratio)
+        return variance, np.where(informative & (extra_degrees > 0), upper_tail, 1.0)
 
 
 def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Quotient of non-negative numbers; 0 / 0 is 0 and x / 0 so large that its upper tail is 0."""
-    return np.where(numerator > 0, numerator / np.maximum(denominator, np.finfo(float).tiny), 0.0).clip(max=_LARGEST_RATIO)
+    """Quotient with a non-negative denominator; 0 where the numerator is not positive, x / 0 is ``_LARGEST_RATIO``."""
+    floored = np.maximum(denominator, numerator / _LARGEST_RATIO)
+    return np.divide(numerator, floored, out=np.zeros_like(floored), where=numerator > 0)
 
 
 # Score -----------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from bench.gaussian import (
     InvarianceTest,
     Moments,
     bic_local_score,
+    critical_correlation,
     environment_moments,
     fisher_z_p_value,
     independence_p_value,
@@ -101,10 +102,12 @@ def test_wrong_shapes_raise_one_line():
         partial_correlations(moments(np.zeros((3, 2))), [0], [1, 1], [[]])
     with pytest.raises(InputError, match="at least one data set"):
         merge([])
-    with pytest.raises(InputError, match="expected moments of 2 variables"):
+    with pytest.raises(InputError, match=r"expected moments of the same variables, got \[1, 2\]"):
         InvarianceTest(moments(np.zeros((3, 2))), [moments(np.zeros((3, 1)))])
     with pytest.raises(InputError, match="centred per environment"):
         InvarianceTest(merge_centred([moments(np.zeros((3, 2)))] * 2), [])
+    with pytest.raises(InputError, match="one reference or one for each of 3 data sets, got 2"):
+        InvarianceTest([moments(np.zeros((3, 2)))] * 2, [moments(np.zeros((3, 2)))] * 3)
 
 
 # Regression and partial correlation
@@ -182,6 +185,12 @@ def test_fisher_z_is_the_normal_tail_of_artanh():
     r, n, k = 0.21, 80, 4
     assert fisher_z_p_value(r, n, k) == pytest.approx(2 * stats.norm.sf(np.sqrt(n - k - 3) * np.arctanh(r)))
     assert fisher_z_p_value([-r, r], n, k)[0] == fisher_z_p_value([-r, r], n, k)[1]
+
+
+@given(st.floats(0, 1), st.floats(1e-8, 0.5), st.integers(1, 50), st.integers(0, 10))
+def test_critical_correlation_makes_the_same_decision_as_the_p_value(r, alpha, n, k):
+    critical = critical_correlation(alpha, n, k)
+    assert abs(r - critical) < 1e-9 or (fisher_z_p_value(r, n, k) < alpha) == (r > critical)
 
 
 def test_fisher_z_edge_cases():
@@ -278,6 +287,14 @@ def test_environments_are_tested_one_by_one():
     reference, others = moments(correlated(rng, 30, 3)), [moments(correlated(rng, n, 3)) for n in (4, 9, 1)]
     together = InvarianceTest(reference, others).p_values(2, [0])
     apart = [InvarianceTest(reference, [m]).p_values(2, [0])[0] for m in others]
+    assert together.tolist() == apart
+
+
+def test_each_environment_may_have_a_reference_of_its_own():
+    rng = np.random.default_rng(3)
+    references, others = ([moments(correlated(rng, n, 3)) for n in sizes] for sizes in ((30, 9, 40), (4, 9, 1)))
+    together = InvarianceTest(references, others).p_values(2, [0])
+    apart = [InvarianceTest(r, [m]).p_values(2, [0])[0] for r, m in zip(references, others, strict=True)]
     assert together.tolist() == apart
 
 
