@@ -1,0 +1,118 @@
+"""Suite files are read strictly: what is unknown stops before any work, with file, key and the nearest known name."""
+
+import pytest
+
+from bench.errors import InputError
+from bench.suites import Suite, load_suite, suite_names
+
+GOOD = """
+description: two methods
+seed: 3
+timeout: 5
+datasets:
+  - synthetic[n_observational=50]
+  - {name: synthetic, label: none observed, parameters: {n_observational: 0}, repetitions: 2}
+methods: [empty, random]
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_suite_is_read_whole(write):
+    suite = load_suite(write(GOOD))
+    assert (suite.name, suite.seed, suite.timeout, suite.repetitions) == ("mine", 3, 5.0, 1)
+    assert suite.datasets[0].parameters == {"n_observational": 50}
+    assert suite.datasets[0].label == suite.datasets[0].spec == "synthetic[n_observational=50]"
+    assert (suite.datasets[1].label, suite.datasets[1].repetitions) == ("none observed", 2)
+    assert [m.label for m in suite.methods] == ["empty", "random"]
+
+
+def test_a_suite_survives_being_written_and_read(write):
+    suite = load_suite(write(GOOD))
+    assert Suite(**suite.model_dump()) == suite
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("timeout: 5", "timeuot: 5"), r"mine\.yaml: unknown key 'timeuot'; did you mean 'timeout'\?"),
+        (("timeout: 5", "timeout: -5"), r"mine\.yaml: timeout: .*greater than 0, got -5"),
+        (("seed: 3", "seed: x"), "seed: .*integer.*got 'x'"),
+        (("[empty, random]", "[emty]"), r"methods\[0\]: unknown method 'emty'; did you mean 'empty'"),
+        (("[empty, random]", "[empty, empty]"), "the label 'empty' stands twice"),
+        (("[empty, random]", "[]"), "methods: .*at least 1"),
+        (("[empty, random]", "[{name: empty, lable: x}]"), r"unknown key 'methods\[0\]\.lable'; did you mean 'label'"),
+        (("[empty, random]", "[3]"), r"methods\[0\]"),
+        (("n_observational=50", "n_observatoinal=50"), r"datasets\[0\]: .*'n_observatoinal'; did you mean 'n_observational'"),
+        (("n_observational=50", "n_observational=many"), r"datasets\[0\]: the 'n_observational' parameter .*got 'many'"),
+        (("repetitions: 2", "repetitions: 0"), r"datasets\[1\]\.repetitions"),
+        (("timeout: 5", "tracks: [oracel]"), r"tracks\[0\]: .*'unknown' or 'oracle', got 'oracel'"),
+        (("timeout: 5", "preprocessing: {scalling: none}"), r"'preprocessing\.scalling'; did you mean 'scaling'"),
+        (("timeout: 5", "plugins: [absent.py]"), r"absent\.py.*no such file"),
+        (("timeout: 5", "plugins: absent.py"), "plugins: expected a list"),
+        (("seed: 3", "seed: [3"), "not a YAML file"),
+    ],
+)
+def test_a_wrong_suite_is_refused_in_one_line(write, change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_suite(write(GOOD.replace(*change)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "message"), [("quik", "did you mean 'quick'"), ("absent.yaml", "no such file")])
+def test_an_absent_suite_is_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        load_suite(name)
+
+
+def test_a_file_that_is_no_mapping_is_refused(write):
+    with pytest.raises(InputError, match="expected a mapping"):
+        load_suite(write("- a\n- b\n"))
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_built_in_suites_are_valid(name):
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.description
+
+
+def test_filters_keep_add_and_change_entries(write):
+    suite = load_suite(write(GOOD))
+    assert [m.label for m in suite.selected(methods=["random"]).methods] == ["random"]
+    assert [d.label for d in suite.selected(datasets=["none observed"]).datasets] == ["none observed"]
+    assert len(suite.selected(datasets=["synthetic"]).datasets) == 2
+    by_value = suite.selected(datasets=["synthetic[n_observational=50]"]).datasets
+    assert [d.parameters for d in by_value] == [{"n_observational": 50}]
+    changed = suite.selected(methods=["random[edges_per_node=3]"]).methods
+    assert [m.label for m in changed] == ["random[edges_per_node=3.0]"]
+    added = suite.selected(methods=["empty", "marginal"]).methods
+    assert [m.label for m in added] == ["empty", "marginal"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"methods": ["randm"]}, "unknown method 'randm'; did you mean 'random'"),
+        ({"datasets": ["sintetic"]}, "did you mean 'synthetic'"),
+        ({"methods": ["random[edges=1]"]}, "parameter of method 'random'"),
+    ],
+)
+def test_a_filter_that_names_nothing_is_refused(write, filters, message):
+    with pytest.raises(InputError, match=message):
+        load_suite(write(GOOD)).selected(**filters)
+
+
+def test_command_line_values_are_checked_like_the_file(write):
+    suite = load_suite(write(GOOD))
+    assert suite.changed(seed=9, timeout=None).seed == 9
+    with pytest.raises(InputError, match="command line: timeout"):
+        suite.changed(timeout=0)

@@ -1,0 +1,164 @@
+"""The core types: arrays are read-only also after pickling, and what breaks a contract is refused in one line."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from bench.errors import InputError, InvalidEstimate
+from bench.types import Budget, Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
+
+
+def _problem(scale=1.0):
+    rng = np.random.default_rng(0)
+    observed = Observed((Environment(scale * rng.normal(size=(5, 3)), True), Environment(rng.normal(size=(2, 3)), False)))
+    adjacency = np.triu(np.ones((3, 3), dtype=bool), 1)
+    targets = np.array([[0, 0, 0], [0, 1, 0]], dtype=bool)
+    held_out = HeldOut(rng.normal(size=(10, 3)), (3, 10), rng.normal(size=(4, 3)), np.array([True, False, False]))
+    return Problem(observed, Truth(adjacency, targets), (held_out,), ("a", "b", "c"), {"x": 1.0})
+
+
+def _arrays(value):
+    if isinstance(value, np.ndarray):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        for f in dataclasses.fields(value):
+            yield from _arrays(getattr(value, f.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _arrays(item)
+    elif hasattr(value, "values"):
+        for item in value.values():
+            yield from _arrays(item)
+
+
+def _examples():
+    estimate = Estimate(np.zeros((3, 3)), np.zeros((2, 3)), np.zeros((4, 3, 3), dtype=bool), np.zeros(4))
+    return [_problem(), estimate, Result(estimate, {3: estimate}, (np.zeros((4, 2, 3)),), 1.0, 2.0, 3.0)]
+
+
+@pytest.mark.parametrize("value", _examples(), ids=lambda v: type(v).__name__)
+def test_arrays_are_read_only_also_after_pickling(value):
+    for copy in (value, pickle.loads(pickle.dumps(value))):
+        arrays = list(_arrays(copy))
+        assert arrays
+        for array in arrays:
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+
+
+@pytest.mark.parametrize("value", _examples(), ids=lambda v: type(v).__name__)
+def test_pickling_keeps_every_number(value):
+    copy = pickle.loads(pickle.dumps(value))
+    for before, after in zip(_arrays(value), _arrays(copy), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_types_keep_their_own_copy():
+    X = np.zeros((2, 2))
+    environment = Environment(X)
+    X[0, 0] = 1
+    assert environment.X[0, 0] == 0
+    assert X.flags.writeable
+
+
+def test_the_fingerprint_follows_every_array_and_nothing_else():
+    problem = _problem()
+    assert pickle.loads(pickle.dumps(problem)).fingerprint == problem.fingerprint
+    assert _problem(scale=1 + 1e-15).fingerprint != problem.fingerprint
+    renamed = dataclasses.replace(problem, variable_names=("x", "y", "z"))
+    assert renamed.fingerprint == problem.fingerprint
+    other_truth = Truth(problem.truth.adjacency, ~problem.truth.targets)
+    assert dataclasses.replace(problem, truth=other_truth).fingerprint != problem.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Environment(np.zeros((0, 2))), "at least one sample"),
+        (lambda: Environment(np.array([[1.0, np.nan]])), "column.* 1"),
+        (lambda: Environment(np.zeros((2, 2)), targets=frozenset({2})), "0 to 1"),
+        (lambda: Environment([["a"]]), "float64"),
+        (lambda: Observed(()), "at least one environment"),
+        (lambda: Observed((Environment(np.zeros((1, 2))), Environment(np.zeros((1, 3))))), r"\[2, 3\]"),
+        (lambda: Truth(np.eye(2, dtype=bool), np.zeros((1, 2), dtype=bool)), "self-loop at 0"),
+        (lambda: Truth(np.zeros((2, 2)), np.zeros((1, 3))), r"\(any, 2\), got \(1, 3\)"),
+        (lambda: HeldOut(np.zeros((3, 2)), (4,), np.zeros((0, 2)), np.zeros(2)), "between 1 and 3"),
+        (lambda: Problem(_problem().observed, None, variable_names=("a",)), "3 entries, got 1"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(make, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+CYCLE = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"edge_probability": np.eye(2)}, "zero diagonal"),
+        ({"edge_probability": np.full((2, 2), np.nan)}, "NaN"),
+        ({"edge_probability": np.zeros((2, 3))}, r"\(2, 2\), got \(2, 3\)"),
+        ({"edge_probability": None}, "None"),
+        ({"edge_probability": np.zeros((2, 2)), "target_probability": np.full((1, 2), -0.1)}, "from -0.1"),
+        ({"edge_probability": np.zeros((2, 2)), "graph_samples": np.ones((1, 2, 2))}, "zero diagonal"),
+        ({"edge_probability": np.zeros((2, 2)), "log_weights": np.zeros(2)}, "log_weights"),
+        ({"edge_probability": np.zeros((2, 2)), "point_graph": np.zeros((2, 2))}, "together"),
+        ({"edge_probability": np.zeros((3, 3)), "point_graph": CYCLE, "graph_kind": "dag"}, "acyclic"),
+        ({"edge_probability": np.zeros((3, 3)), "point_graph": CYCLE | CYCLE.T, "graph_kind": "dag"}, "acyclic"),
+        ({"edge_probability": np.zeros((3, 3)), "point_graph": CYCLE, "graph_kind": "tree"}, "'tree'"),
+    ],
+)
+def test_an_estimate_that_breaks_its_contract_is_invalid(values, message):
+    with pytest.raises(InvalidEstimate, match=message):
+        Estimate(**values)
+
+
+def test_an_equivalence_class_may_have_undirected_edges():
+    both = np.array([[0, 1], [1, 0]], dtype=bool)
+    assert Estimate(both * 0.5, point_graph=both, graph_kind="cpdag").point_graph.sum() == 2
+
+
+def test_check_compares_with_the_data_that_were_given():
+    estimate = Estimate(np.zeros((2, 2)), target_probability=np.zeros((3, 2)))
+    estimate.check(3, 2)
+    with pytest.raises(InvalidEstimate, match=r"\(4, 2\), got \(3, 2\)"):
+        estimate.check(4, 2)
+    with pytest.raises(InvalidEstimate, match=r"\(3, 3\), got \(2, 2\)"):
+        estimate.check(3, 3)
+
+
+def test_permuted_moves_every_array_alike_and_back():
+    rng = np.random.default_rng(1)
+    samples = rng.random((4, 3, 3)) < 0.3
+    samples[:, range(3), range(3)] = False
+    edges = rng.random((3, 3)) * (1 - np.eye(3))
+    graph = np.triu(np.ones((3, 3), dtype=bool), 1)
+    estimate = Estimate(edges, rng.random((2, 3)), samples, np.arange(4.0), graph, "dag", rng.random((2, 3)) < 0.5)
+    order = np.array([2, 0, 1])
+    moved = estimate.permuted(order)
+    assert moved.edge_probability[0, 1] == edges[2, 0]
+    assert moved.target_probability[1, 0] == estimate.target_probability[1, 2]
+    back = moved.permuted(np.argsort(order))
+    for before, after in zip(_arrays(estimate), _arrays(back), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_weights_are_normalised_and_survive_huge_logs():
+    samples = np.zeros((2, 2, 2), dtype=bool)
+    weights = Estimate(np.zeros((2, 2)), graph_samples=samples, log_weights=np.array([1e4, 1e4 + np.log(3)])).weights()
+    np.testing.assert_allclose(weights, [0.25, 0.75])
+    np.testing.assert_allclose(Estimate(np.zeros((2, 2)), graph_samples=samples).weights(), [0.5, 0.5])
+
+
+def test_a_budget_runs_out_and_reports_progress_within_bounds():
+    seen = []
+    budget = Budget(seconds=0.0, progress=lambda fraction, note: seen.append((fraction, note)))
+    assert budget.expired
+    budget.progress(3.0, "late")
+    assert seen == [(1.0, "late")]
+    assert not Budget(seconds=1e6).expired
