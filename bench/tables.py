@@ -316,7 +316,8 @@ def _notes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]) -
         notes.append(f"No method is ranked: {info(sort_by).label} has no value on a problem that every method met.")
     elif ranked < comparison.n_problems:
         notes.append(
-            f"Ranks are over {ranked} of {comparison.n_problems} problems: those that every ranked method met and some answered."
+            f"Ranks are over {ranked} of {comparison.n_problems} problems: those that every ranked method met and at least one "
+            "answered."
         )
     few = comparison.summary[(comparison.summary["metric"] == sort_by) & (comparison.summary["verdict"] == "too_few")]
     few = few[few["n_paired"] > 0]
