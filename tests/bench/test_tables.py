@@ -82,11 +82,11 @@ def test_markdown_latex_and_csv_agree_on_every_number(board):
         for md, tex, interval in zip(shown[1:], upper[1:], lower[1:], strict=True):
             assert numbers(re.sub("[ᵇˢᵖ]", "", md)) == numbers(tex) + numbers(interval)
         sort_entry = frame.loc[(method, SHD)]
-        assert numbers(shown[2]) == [round(sort_entry[c], 1) for c in ("mean", "low", "high")]
+        assert numbers(shown[2]) == [float(f"{sort_entry[c]:.1f}") for c in ("mean", "low", "high")]
         assert shown[-2] == f"{sort_entry['n']}/20"
         assert shown[-1] == str(sort_entry["failures"])
         precision = frame.loc[(method, "edge_average_precision")]
-        assert numbers(re.sub("[ᵇˢᵖ]", "", shown[4])) == [round(precision[c], 2) for c in ("mean", "low", "high")]
+        assert numbers(re.sub("[ᵇˢᵖ]", "", shown[4])) == [float(f"{precision[c]:.2f}") for c in ("mean", "low", "high")]
 
 
 def test_terminal_shows_the_numbers_of_the_markdown(board):
