@@ -35,7 +35,7 @@ _PROGRESS_INTERVAL_SECONDS = 0.05
 _JOIN_SECONDS = 0.2
 _RESIDUE_MIB = 128.0  # memory that a cell may leave behind, above what the modules it imported may need
 _TRACEBACK_CHARACTERS = 20_000
-_TORCH_SEED = 67280421310721  # what torch starts from when it is imported
+_GLOBAL_SEED = 0  # of every global generator at the start of a cell's first timed part, whatever ran before
 
 
 def frame(header: dict[str, Any], payload_size: int = 0) -> bytes:
@@ -113,8 +113,9 @@ class Context:
         Kept between the calls of one cell: a fit leaves here what an adaptation needs.
     """
 
-    def __init__(self, connection: Connection, state: dict[str, Any]) -> None:
-        self.state = state
+    def __init__(self, connection: Connection, room: _Room) -> None:
+        self.state = room.state
+        self._room = room
         self._connection: Connection | None = connection
         self._seconds = 0.0
         self._last_progress = -_PROGRESS_INTERVAL_SECONDS
@@ -124,6 +125,7 @@ class Context:
         """The clocked part: the time limit and ``Outcome.seconds`` count only in here. Parts add up."""
         connection = self._connection
         assert connection is not None
+        self._room.before_the_clock()
         connection.send(kind="clock on")
         started = time.perf_counter()
         try:
@@ -154,7 +156,7 @@ def serve(data_fd: int, log_fd: int, scratch: str) -> NoReturn:
     settings, _ = connection.receive()
     sys.path[:] = settings["path"]
     sys.argv[:] = ["cadibench"]
-    room = _Room(scratch, settings["n_threads"], streams)
+    room = _Room(scratch, settings["n_threads"], settings["plugins"], streams)
     while True:
         message, payload = connection.receive()
         if message["kind"] == "end cell":
@@ -162,25 +164,21 @@ def serve(data_fd: int, log_fd: int, scratch: str) -> NoReturn:
             connection.end_copies()
             continue
         streams.restore()
-        context = Context(connection, room.state)
+        context = Context(connection, room)
         arguments = [payload]
         del payload  # its memory is not the method's
-        header, value = _answer(context, connection, settings["plugins"], message["function"], arguments)
+        header, value = _answer(context, connection, room, message["function"], arguments)
         header["seconds"] = context.close()
         streams.flush()
         connection.send(value, kind="done", peak_mib=_peak_rss_mib(), **header)
 
 
 def _answer(
-    context: Context, connection: Connection, plugins: list[str], function: str, payload: list[bytearray]
+    context: Context, connection: Connection, room: _Room, function: str, payload: list[bytearray]
 ) -> tuple[dict[str, Any], bytes]:
     """Run one call; nothing that it raises escapes. ``payload`` holds the pickled arguments and is emptied."""
     try:
-        if plugins:
-            from bench.registry import load_plugin
-
-            for path in plugins:
-                load_plugin(path)
+        room.load_plugins()
         module, _, name = function.partition(":")
         target = getattr(importlib.import_module(module), name)
         arguments = pickle.loads(payload.pop())
@@ -245,7 +243,7 @@ class _Streams:
         os.dup2(self.log, 2)
         for fd, name in ((1, "stdout"), (2, "stderr")):
             stream = getattr(sys, name)
-            if stream is not getattr(self, name, 0) or stream.closed:
+            if stream is not getattr(self, name, 0) or getattr(stream, "closed", True):
                 stream = open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
                 setattr(self, name, stream)
                 setattr(sys, name, stream)
@@ -260,81 +258,106 @@ class _Streams:
 
 @dataclass(frozen=True)
 class _Setting:
-    """One piece of process-wide state: how to read it, and how to put back what was read at the start."""
+    """One piece of process-wide state: how to read it, how to put a value back, and the value to put back."""
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], Any]
+    saved: Any
+
+    def restore(self) -> bool:
+        """Whether the value is now the saved one."""
+        if self.read() != self.saved:
+            self.write(self.saved)
+        return bool(self.read() == self.saved)
 
 
 class _Room:
-    """The child's process-wide state, the same at the start of every cell."""
+    """The child's process-wide state, the same at the start of every cell.
 
-    def __init__(self, scratch: str, n_threads: int, streams: _Streams) -> None:
+    What a method changes within the clock is restored. What it changed before, by an import or while warming up, would not
+    be changed again in the next cell of this child, which would then differ from the first: that costs the child.
+    """
+
+    def __init__(self, scratch: str, n_threads: int, plugins: list[str], streams: _Streams) -> None:
         self.state: dict[str, Any] = {}
         self._scratch = scratch
         self._n_threads = n_threads
+        self._plugins = plugins
         self._streams = streams
         self._n_cells = 0
-        self._folder = ""
-        random.seed(0)  # fixed, so that a method that draws from it gets the same whatever ran before
-        self._seed_numpy()
         self._settings = _process_settings()
-        self._saved = [setting.read() for setting in self._settings]
         self._threads = set(threading.enumerate())
+        _seed_global_generators()
         self._enter_cell()
 
-    @staticmethod
-    def _seed_numpy() -> None:
-        import numpy as np
+    def load_plugins(self) -> None:
+        """Once. What plugins set at their import belongs to every cell: each child has loaded all of them."""
+        if self._plugins:
+            from bench.registry import load_plugin
 
-        np.random.seed(0)  # noqa: NPY002  (this is the global state that a method may use)
+            for path in self._plugins:
+                load_plugin(path)
+            self._plugins = []
+            self._settings = _process_settings()
 
     def _enter_cell(self) -> None:
-        import numpy as np
-
-        self._managed = contextlib.ExitStack()
-        self._managed.enter_context(warnings.catch_warnings())
-        self._managed.enter_context(np.errstate())
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
         self._folder = os.path.join(self._scratch, str(self._n_cells))
         os.mkdir(self._folder)
         os.chdir(self._folder)
         self._n_modules = len(sys.modules)
         self._rss_mib = rss_mib(os.getpid())
+        self._clock_has_run = False
+        self._changed_early: list[str] = []
+
+    def before_the_clock(self) -> None:
+        """Called at the start of every timed part; the first of a cell finds the global generators as every other does."""
+        if not self._clock_has_run:
+            self._clock_has_run = True
+            self._changed_early = self._changed()
+            _seed_global_generators()
 
     def tidy(self) -> list[str]:
         """End the cell: drop its state, restore what it changed, and return what could not be restored."""
         self.state.clear()
-        problems: list[str] = []
-        for signal_timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
-            signal.setitimer(signal_timer, 0)
+        for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+            signal.setitimer(timer, 0)
         self._streams.restore()
-        self._managed.close()
+        self._warnings.__exit__(None, None, None)
         gc.collect()
-        if len(sys.modules) > self._n_modules:
+        has_imported = len(sys.modules) > self._n_modules
+        if has_imported:
             gc.freeze()  # what was imported stays; walking it again at the end of every cell costs 100 ms and more
         _reap_own_children()
+        problems = self._changed() if has_imported else self._changed_early
         problems += self._restored_settings()
         problems += _restored_thread_counts(self._n_threads)
         problems += self._left_threads()
         os.chdir(self._scratch)
         shutil.rmtree(self._folder, ignore_errors=True)
-        problems += self._left_memory()
+        problems += [] if has_imported else self._left_memory()
         self._n_cells += 1
-        self._enter_cell()
+        if not problems:
+            self._enter_cell()
         return problems
+
+    def _changed(self) -> list[str]:
+        return [setting.name for setting in self._settings if setting.read() != setting.saved]
 
     def _restored_settings(self) -> list[str]:
         problems = []
-        settings = [*zip(self._settings, self._saved, strict=True), *_torch_settings()]
-        for setting, saved in settings:
+        for setting in (*self._settings, *_torch_settings()):
             try:
-                if setting.read() != saved:
-                    setting.write(saved)
-                    if setting.read() != saved:
-                        problems.append(setting.name)
+                if not setting.restore():
+                    problems.append(setting.name)
             except Exception as error:
                 problems.append(f"{setting.name} ({type(error).__name__}: {error})")
+        try:
+            _seed_global_generators()
+        except Exception as error:
+            problems.append(f"random state ({type(error).__name__}: {error})")
         return problems
 
     def _left_threads(self) -> list[str]:
@@ -346,7 +369,7 @@ class _Room:
 
     def _left_memory(self) -> list[str]:
         """Memory that stays is charged to the next cell; where no import explains it, a fresh child is fairer."""
-        if rss_mib(os.getpid()) - self._rss_mib < _RESIDUE_MIB or len(sys.modules) > self._n_modules:
+        if rss_mib(os.getpid()) - self._rss_mib < _RESIDUE_MIB:
             return []
         with contextlib.suppress(AttributeError):  # glibc only
             ctypes.CDLL(None).malloc_trim(0)
@@ -387,43 +410,58 @@ def _process_settings() -> list[_Setting]:
         os.umask(value)
         return value
 
-    def read_numpy() -> tuple[Any, ...]:
-        state: Any = np.random.get_state()  # noqa: NPY002
-        return tuple(part.tobytes() if isinstance(part, np.ndarray) else part for part in state)
+    def setting(name: str, read: Callable[[], Any], write: Callable[[Any], Any]) -> _Setting:
+        return _Setting(name, read, write, read())
 
     return [
-        _Setting("os.environ", lambda: dict(os.environ), write_environment),
-        _Setting("sys.path", lambda: list(sys.path), write_path),
-        _Setting("random state of random", random.getstate, random.setstate),
-        _Setting("random state of numpy", read_numpy, lambda _: np.random.seed(0)),  # noqa: NPY002
-        _Setting("signal handlers", read_handlers, write_handlers),
-        _Setting(
+        setting("os.environ", lambda: dict(os.environ), write_environment),
+        setting("sys.path", lambda: list(sys.path), write_path),
+        setting("floating-point errors of numpy", np.geterr, lambda saved: np.seterr(**saved)),
+        setting("signal handlers", read_handlers, write_handlers),
+        setting(
             "blocked signals",
             lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
             lambda saved: signal.pthread_sigmask(signal.SIG_SETMASK, saved),
         ),
-        _Setting("resource limits", read_limits, write_limits),
-        _Setting("umask", read_umask, os.umask),
-        _Setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-        _Setting("garbage collection", gc.isenabled, lambda saved: gc.enable() if saved else gc.disable()),
+        setting("resource limits", read_limits, write_limits),
+        setting("umask", read_umask, os.umask),
+        setting("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+        setting("garbage collection", gc.isenabled, lambda saved: gc.enable() if saved else gc.disable()),
     ]
 
 
-def _torch_settings() -> Iterator[tuple[_Setting, Any]]:
-    """Global settings of torch and their values at its import; nothing where no one has imported it."""
+def _torch_settings() -> list[_Setting]:
+    """Global settings of torch with their values after its import; none where no one has imported it."""
     torch = sys.modules.get("torch")
     if torch is None or not hasattr(torch, "get_rng_state"):
-        return
-
-    def read_state() -> bytes:
-        return bytes(torch.get_rng_state().numpy().tobytes())
-
-    fresh = bytes(torch.Generator().manual_seed(_TORCH_SEED).get_state().numpy().tobytes())
-    yield _Setting("default type of torch", torch.get_default_dtype, torch.set_default_dtype), torch.float32
-    yield _Setting("gradients of torch", torch.is_grad_enabled, torch.set_grad_enabled), True
+        return []
     deterministic = torch.are_deterministic_algorithms_enabled
-    yield _Setting("determinism of torch", deterministic, torch.use_deterministic_algorithms), False
-    yield _Setting("random state of torch", read_state, lambda _: torch.manual_seed(_TORCH_SEED)), fresh
+    return [
+        _Setting("default type of torch", torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+        _Setting("gradients of torch", torch.is_grad_enabled, torch.set_grad_enabled, True),
+        _Setting("determinism of torch", deterministic, torch.use_deterministic_algorithms, False),
+    ]
+
+
+def _seed_global_generators() -> None:
+    """Give every global generator one fixed state, and raise RuntimeError where it does not take it.
+
+    A method is not to use them, but one that does shall get the same numbers whatever ran before in this child.
+    """
+    import numpy as np
+
+    random.seed(_GLOBAL_SEED)
+    np.random.seed(_GLOBAL_SEED)  # noqa: NPY002
+    expected = np.random.RandomState(_GLOBAL_SEED).get_state(legacy=False)
+    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    same = state["bit_generator"] == expected["bit_generator"] and not state["has_gauss"]
+    if not same or not np.array_equal(state["state"]["key"], expected["state"]["key"]):
+        raise RuntimeError("the global generator of numpy was replaced")
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_rng_state"):
+        torch.manual_seed(_GLOBAL_SEED)
+        if not torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(_GLOBAL_SEED).get_state()):
+            raise RuntimeError("the global generator of torch was replaced")
 
 
 def _restored_thread_counts(n_threads: int) -> list[str]:

@@ -49,6 +49,7 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "LOKY_MAX_CPU_COUNT",
 )
+_OPENMP = {"KMP_INIT_AT_FORK": "FALSE", "KMP_DUPLICATE_LIB_OK": "True"}  # as scikit-learn sets at its import, for all methods
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from bench.keeper import keep; keep(*map(int, sys.argv[2:]))"
 
 
@@ -348,7 +349,8 @@ class _Child:
         self._data, child_data = socket.socketpair()
         self._log_fd, child_log = os.pipe()
         handed = (keeper_control.fileno(), child_data.fileno(), child_log)
-        environment = {**os.environ, "PYTHONHASHSEED": "0", **dict.fromkeys(_THREAD_VARIABLES, str(n_threads))}
+        threads = dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
+        environment = {**_OPENMP, **os.environ, **threads, "PYTHONHASHSEED": "0"}
         root = str(Path(__file__).resolve().parents[1])
         try:
             self._keeper = subprocess.Popen(
