@@ -141,7 +141,10 @@ def run_checks(specs: Iterable[str], *, console: Console | None = None) -> int:
             n_checks += 1
             failures += not report.good
             console.print(_line(report))
-    console.print(f"{n_checks - failures} of {n_checks} checks hold" + (f", {failures} do not" if failures else ""))
+    console.print(
+        f"{n_checks - failures} of {n_checks} checks hold"
+        + (f", {failures} {'does' if failures == 1 else 'do'} not" if failures else "")
+    )
     return 1 if failures else 0
 
 

@@ -95,11 +95,6 @@ def permute_variables(observed: Observed, order: npt.NDArray[np.intp]) -> Observ
     )
 
 
-def permute_environments(observed: Observed, order: npt.NDArray[np.intp]) -> Observed:
-    """The same environments with ``order[i]`` in place i."""
-    return Observed(tuple(observed.environments[i] for i in order))
-
-
 def _edit(change: Callable[[FloatArray], FloatArray]) -> Observed:
     return Observed(tuple(dataclasses.replace(e, X=change(np.array(e.X))) for e in easy_problem().observed.environments))
 

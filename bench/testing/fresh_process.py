@@ -25,6 +25,9 @@ from bench.errors import BenchError
 HANG_SECONDS = 60.0
 """Silence after which a call counts as hanging; far above what small problems take, so that slow machines pass."""
 
+START_SECONDS = 120.0
+"""The same for the start of the process, which imports every built-in plugin."""
+
 
 class NoAnswer(BenchError):
     """The call in the fresh process raised, died or went silent."""
@@ -65,19 +68,26 @@ class _Child:
             env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": path},
             start_new_session=True,
         )
+        self.started = False
 
     def ask(self, question: Any) -> Any:
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         try:
+            if not self.started:
+                self._read(START_SECONDS)
+                self.started = True
             pickle.dump(question, self.process.stdin)
             self.process.stdin.flush()
-            ready, _, _ = select.select([self.process.stdout], [], [], HANG_SECONDS)
-            if not ready:
-                raise _Lost(f"no answer within {HANG_SECONDS:g} s")
-            answered, value = pickle.load(self.process.stdout)
+            return self._read(HANG_SECONDS)
         except (EOFError, BrokenPipeError):
             raise _Lost(f"the process ended with status {self.process.wait()}") from None
+
+    def _read(self, seconds: float) -> Any:
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        if not ready:
+            raise _Lost(f"no answer within {seconds:g} s")
+        answered, value = pickle.load(self.process.stdout)
         if not answered:
             raise NoAnswer(value)
         return value
@@ -107,6 +117,8 @@ def serve() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
+    answers.write(_answer((), _load_builtins, {}))
+    answers.flush()
     while True:
         try:
             plugins, function, arguments = pickle.load(questions)
@@ -114,6 +126,10 @@ def serve() -> None:
             return
         answers.write(_answer(plugins, function, arguments))
         answers.flush()
+
+
+def _load_builtins() -> None:
+    registry.methods()
 
 
 def _answer(plugins: tuple[Path, ...], function: Callable[..., Any], arguments: dict[str, Any]) -> bytes:

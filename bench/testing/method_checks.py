@@ -1,47 +1,55 @@
 """The promises of a method, one plain function each: ``check_*(method)`` returns, or raises :class:`CheckFailed`.
 
 A check never changes the instance that it is given: it works on clones. Fits are shared between the checks of one method
-(see :func:`_exercise`), since a fit is what costs time. Which checks apply follows from the declared capabilities:
+(``bench.testing.exercise``), since a fit is what costs time. Which checks apply follows from the declared capabilities:
 :func:`checks_for_method`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bench import registry
 from bench.errors import BenchError, InvalidEstimate
 from bench.metrics import average_precision
 from bench.seeds import canonical
 from bench.testing import compare, fresh_process
-from bench.testing.easy import AWKWARD, easy_problem, permute_environments, permute_variables
-from bench.testing.observe import Observation, observe, seed_global_generators
+from bench.testing.easy import AWKWARD, easy_problem
+from bench.testing.exercise import (
+    EASY,
+    EASY_PROBLEMS,
+    ENVIRONMENTS_REVERSED,
+    TARGETS_TOLD,
+    VARIABLES_REVERSED,
+    Answers,
+    answers_of_fresh_process,
+    clone,
+    estimate_of,
+    exercise,
+    exercise_anew,
+    fit,
+    granted,
+    held_out_samples,
+    new_environments,
+    observed_in,
+)
+from bench.testing.observe import observe
 from bench.testing.report import CheckFailed
-from bench.types import Budget, Environment, Estimate, Fitted, FloatArray, Method, Observed
+from bench.types import Environment, Estimate, Fitted, Method, Observed
 
 N_SEEDS = 4
 """Answers per side where a method that is not deterministic is compared with itself on permuted input."""
 
-CHANCE_PROBLEMS = 3
-"""Easy problems over which accuracy is averaged."""
-
 ABOVE_CHANCE = 0.25
 """Least average precision above the prevalence. With 5 edges of 20 a random ranking has a standard deviation near .13 per
 problem, .08 over three, so luck would have to be three of them; methods that work reach .8 and more."""
-
-EASY = "easy problem 0"
-TARGETS_TOLD = "targets told"
-VARIABLES_REVERSED = "variables reversed"
-ENVIRONMENTS_REVERSED = "environments reversed"
-"""Scenarios: the names of the inputs that fits are shared by."""
 
 Check = Callable[[Method], None]
 
@@ -91,6 +99,9 @@ def _named(*checks: Check) -> Iterator[tuple[str, Check]]:
 def check_parameters_are_stored_untouched(method: Method) -> None:
     """``__init__`` stores each parameter under its own name, as the very object, and does nothing else."""
     given = method.parameters()
+    # The defaults are known as they were written; what this instance holds may have been changed already.
+    defaults = registry.entry("method", method.name).defaults
+    given |= {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty}
     made = type(method)(**given)
     for name, value in given.items():
         if not hasattr(made, name):
@@ -142,8 +153,8 @@ def check_pickles(method: Method) -> None:
 
 def check_estimate_has_the_right_shape(method: Method) -> None:
     """``fit`` returns a Fitted with an Estimate of (d, d) edges and (E, d) targets."""
-    observed = _observed(method, EASY)
-    fitted = _exercise(method).fitted
+    observed = observed_in(method, EASY)
+    fitted = exercise(method).fitted
     if not isinstance(fitted, Fitted) or not isinstance(getattr(fitted, "estimate", None), Estimate):
         raise CheckFailed(f"fit must return a Fitted that holds an Estimate, got {type(fitted).__name__}")
     _require_valid(fitted.estimate, observed, "fit")
@@ -151,7 +162,7 @@ def check_estimate_has_the_right_shape(method: Method) -> None:
 
 def check_capabilities_are_true(method: Method) -> None:
     """What ``capabilities`` declares is what ``fit`` returns."""
-    declared, fitted = method.effective_capabilities(), _exercise(method).fitted
+    declared, fitted = method.effective_capabilities(), exercise(method).fitted
     estimate = fitted.estimate
     for name, claim, found in (
         ("estimates_targets", declared.estimates_targets, estimate.target_probability is not None),
@@ -168,14 +179,14 @@ def check_capabilities_are_true(method: Method) -> None:
 
 def check_fit_changes_no_parameter(method: Method) -> None:
     """Parameters are the same after ``fit`` as before; what is learned belongs to what ``fit`` returns."""
-    if changed := _exercise(method).changed_parameters:
+    if changed := exercise(method).changed_parameters:
         raise CheckFailed(f"fit changes the parameter '{changed[0]}'; keep what it learns in the Fitted that it returns")
 
 
 def check_inputs_are_left_alone(method: Method) -> None:
     """Samples and their read-only flags are the same after ``fit`` as before."""
     try:
-        changed = _exercise(method).changed_input
+        changed = exercise(method).changed_input
     except ValueError as reason:
         if "read-only" not in str(reason):
             raise
@@ -186,13 +197,13 @@ def check_inputs_are_left_alone(method: Method) -> None:
 
 def check_nothing_is_printed(method: Method) -> None:
     """Nothing reaches standard output or standard error."""
-    if printed := _exercise(method).observation.printed:
+    if printed := exercise(method).observation.printed:
         raise CheckFailed(f"the method prints {compare.one_line(printed, 80)!r}; report through budget.progress, or not at all")
 
 
 def check_no_warning_is_raised(method: Method) -> None:
     """An easy problem raises no warning, so that ``python -W error`` runs through."""
-    if lines := _exercise(method).observation.warnings:
+    if lines := exercise(method).observation.warnings:
         raise CheckFailed(f"the method warns on an easy problem: {compare.join(lines)}; mend the cause")
 
 
@@ -201,8 +212,8 @@ def check_no_warning_is_raised(method: Method) -> None:
 
 def check_same_rng_same_answer(method: Method) -> None:
     """A second fit of the same instance with an equal generator gives the same answer."""
-    first = _exercise(method)
-    second = _exercise_anew(first.method, _observed(method, EASY))
+    first = exercise(method)
+    second = exercise_anew(first.method, observed_in(method, EASY))
     _require_same(
         first.answers,
         second.answers,
@@ -213,10 +224,11 @@ def check_same_rng_same_answer(method: Method) -> None:
 
 def check_global_random_state_is_untouched(method: Method) -> None:
     """``random``, ``numpy.random`` and torch's generator are neither read nor changed."""
-    first = _exercise(method)
-    if moved := first.observation.moved_generators:
+    first = exercise(method)
+    # The second run knows of a generator that was imported only in the first.
+    second = exercise_anew(clone(method), observed_in(method, EASY), global_seed=2)
+    if moved := sorted({*first.observation.moved_generators, *second.observation.moved_generators}):
         raise CheckFailed(f"the method changes the global state of {' and '.join(moved)}; draw from rng instead")
-    second = _exercise_anew(_clone(method), _observed(method, EASY), global_seed=2)
     _require_same(
         first.answers,
         second.answers,
@@ -228,9 +240,12 @@ def check_global_random_state_is_untouched(method: Method) -> None:
 def check_fresh_process_same_answer(method: Method) -> None:
     """A process started afresh, with another hash seed, gives the same answer."""
     _require_importable(method)
-    answers = _ask_fresh_process(method, budget_seconds=None)
+    try:
+        answers = answers_of_fresh_process(method)
+    except fresh_process.NoAnswer as reason:
+        raise CheckFailed(f"a fresh process gives no answer: {reason}") from None
     _require_same(
-        _exercise(method).answers,
+        exercise(method).answers,
         answers,
         "a fresh process with another hash seed answers otherwise",
         "do not depend on hash(), on the order of sets, or on what ran before",
@@ -240,8 +255,8 @@ def check_fresh_process_same_answer(method: Method) -> None:
 def check_rng_is_not_needed(method: Method) -> None:
     """A method that declares itself deterministic answers the same for another generator."""
     _require_same(
-        {"fit": _exercise(method).answers["fit"]},
-        {"fit": _exercise(method, seed=1).answers["fit"]},
+        {"fit": exercise(method).answers["fit"]},
+        {"fit": exercise(method, seed=1).answers["fit"]},
         "capabilities say deterministic=True, but another rng gives another answer",
         "declare deterministic=False",
     )
@@ -270,8 +285,8 @@ def check_environment_order_does_not_matter(method: Method) -> None:
 def check_told_targets_are_ignored(method: Method) -> None:
     """A method that declares to ignore told targets answers the same when they are told."""
     _require_same(
-        _exercise(method).answers,
-        _exercise(method, TARGETS_TOLD).answers,
+        exercise(method).answers,
+        exercise(method, TARGETS_TOLD).answers,
         "capabilities say targets='ignored', but telling them changes the answer",
         "declare targets='optional' or leave Environment.targets alone",
     )
@@ -281,16 +296,15 @@ def check_budget_is_honoured(method: Method) -> None:
     """With its time spent, ``fit`` still returns soon, and says ``cut_short`` unless the answer is the full one."""
     _require_importable(method)
     try:
-        answers = _ask_fresh_process(method, budget_seconds=0.0)
+        answers = answers_of_fresh_process(method, budget_seconds=0.0)
     except fresh_process.NoAnswer as reason:
         raise CheckFailed(
             f"fit with a spent budget does not return: {reason}; return the best so far once budget.expired"
         ) from None
     if answers["cut_short"]["cut_short"]:
         return
-    full = {name: value for name, value in _exercise(method).answers.items() if name == "fit"}
     _require_same(
-        full,
+        {"fit": answers_of_fresh_process(method)["fit"]},
         {"fit": answers["fit"]},
         "a spent budget changes the answer, but cut_short is False",
         "return Fitted(..., cut_short=True)",
@@ -302,10 +316,10 @@ def check_budget_is_honoured(method: Method) -> None:
 
 def check_awkward_input(method: Method, *, name: str) -> None:
     """Legal but hard input is answered validly, or refused by a BenchError or ValueError of one line."""
-    observed = _grant(method, AWKWARD[name]())
+    observed = granted(method, AWKWARD[name]())
     what = name.replace("_", " ")
     try:
-        estimate = observe(lambda: _fit(_clone(method), observed).estimate, global_seed=1).value
+        estimate = observe(lambda: fit(clone(method), observed).estimate, global_seed=1).value
     except InvalidEstimate as reason:
         raise CheckFailed(f"{what}: the estimate is invalid: {reason}") from None
     except (BenchError, ValueError) as reason:
@@ -325,9 +339,9 @@ def check_awkward_input(method: Method, *, name: str) -> None:
 
 def check_adapt_answers(method: Method) -> None:
     """``adapt`` answers several new environments, and one environment of one sample, each with a row of targets."""
-    fitted = _exercise(method).fitted
-    for new in (_new_environments(), Observed((Environment(easy_problem().held_out[:1]),))):
-        answer = fitted.adapt(new, rng=_rng(0))
+    fitted = exercise(method).fitted
+    for new in (new_environments(), Observed((Environment(held_out_samples()[:1]),))):
+        answer = fitted.adapt(new, rng=np.random.default_rng(0))
         if not isinstance(answer, Estimate):
             raise CheckFailed(f"adapt must return an Estimate, got {type(answer).__name__}")
         _require_valid(answer, new, "adapt")
@@ -337,20 +351,20 @@ def check_adapt_answers(method: Method) -> None:
 
 def check_adapt_leaves_its_parent_unchanged(method: Method) -> None:
     """Adapting changes nothing in the fitted object, so one environment's answer does not depend on the others before it."""
-    fitted = _exercise(method).fitted
+    fitted = fit(clone(method), observed_in(method, EASY))  # not the shared one, which has adapted before
     before = pickle.dumps(fitted)
-    first = fitted.adapt(_new_environments(), rng=_rng(0))
+    first = fitted.adapt(new_environments(), rng=np.random.default_rng(0))
     if pickle.dumps(fitted) != before:
         raise CheckFailed("adapt changes the fitted object; return a new estimate and leave the state of fit as it was")
-    fitted.adapt(Observed((Environment(easy_problem().held_out[5:6]),)), rng=_rng(1))
-    second = fitted.adapt(_new_environments(), rng=_rng(0))
+    fitted.adapt(Observed((Environment(held_out_samples()[5:6]),)), rng=np.random.default_rng(1))
+    second = fitted.adapt(new_environments(), rng=np.random.default_rng(0))
     if unlike := compare.difference(compare.arrays(first), compare.arrays(second)):
         raise CheckFailed(f"adapting to the same environments twice differs ({unlike}); keep nothing from one call to the next")
 
 
 def check_density_has_the_right_shape(method: Method) -> None:
     """``log_density(X (n, d))`` is finite, float64, (S, n, d); S is the number of graph samples, 1 where there are none."""
-    fitted, X = _exercise(method).fitted, easy_problem().held_out
+    fitted, X = exercise(method).fitted, held_out_samples()
     samples = fitted.estimate.graph_samples
     wanted = (1 if samples is None else len(samples), *X.shape)
     density = np.asarray(fitted.log_density(X))
@@ -364,9 +378,9 @@ def check_density_has_the_right_shape(method: Method) -> None:
 
 def check_density_takes_each_sample_alone(method: Method) -> None:
     """The density of a sample does not depend on the samples that come with it."""
-    fitted, X = _exercise(method).fitted, easy_problem().held_out
+    fitted, X = exercise(method).fitted, held_out_samples()
     together, alone = np.asarray(fitted.log_density(X)), np.asarray(fitted.log_density(X[:3]))
-    if not np.allclose(together[:, :3], alone, rtol=1e-4, atol=1e-4):  # single precision is good enough here
+    if not np.allclose(together[:, :3], alone, rtol=1e-4, atol=1e-4, equal_nan=True):  # single precision is good enough here
         raise CheckFailed("log_density of a sample depends on the others beside it; evaluate each row by itself")
 
 
@@ -375,137 +389,44 @@ def check_density_takes_each_sample_alone(method: Method) -> None:
 
 def check_edges_beat_chance(method: Method) -> None:
     """Edge average precision on easy problems exceeds the prevalence by ``ABOVE_CHANCE``."""
-    _require_above_chance(
-        method,
-        "edge",
-        [
-            (
-                compare.off_diagonal(easy_problem(k).adjacency),
-                compare.off_diagonal(_estimate(method, _easy(k)).edge_probability),
-            )
-            for k in range(CHANCE_PROBLEMS)
-        ],
-    )
+    truths = [compare.off_diagonal(easy_problem(k).adjacency) for k in range(len(EASY_PROBLEMS))]
+    found = [compare.off_diagonal(estimate_of(method, scenario).edge_probability) for scenario in EASY_PROBLEMS]
+    _require_above_chance("edge", truths, found, "is edge_probability[i, j] that of i -> j?")
 
 
 def check_targets_beat_chance(method: Method) -> None:
     """Target average precision on easy problems exceeds the prevalence by ``ABOVE_CHANCE``."""
-    pairs = []
-    for k in range(CHANCE_PROBLEMS):
-        probability = _estimate(method, _easy(k)).target_probability
+    truths, found = [], []
+    for repetition, scenario in enumerate(EASY_PROBLEMS):
+        targets, probability = easy_problem(repetition).targets, estimate_of(method, scenario).target_probability
         if probability is None:
             raise CheckFailed("capabilities say estimates_targets=True, but target_probability is None")
-        intervened = easy_problem(k).targets.any(axis=1)
-        pairs.append((easy_problem(k).targets[intervened].ravel(), probability[intervened].ravel()))
-    _require_above_chance(method, "target", pairs)
+        intervened = targets.any(axis=1)
+        truths.append(targets[intervened].ravel())
+        found.append(probability[intervened].ravel())
+    _require_above_chance("target", truths, found, "does row e of target_probability answer environment e?")
 
 
-def _require_above_chance(method: Method, what: str, pairs: list[tuple[Any, Any]]) -> None:
-    precision = float(np.mean([average_precision(truth, found) for truth, found in pairs]))
-    chance = float(np.mean([truth.mean() for truth, _ in pairs]))
+def _require_above_chance(what: str, truths: list[Any], found: list[Any], question: str) -> None:
+    precision = float(np.mean([average_precision(truth, scores) for truth, scores in zip(truths, found, strict=True)]))
+    chance = float(np.mean([truth.mean() for truth in truths]))
     if precision < chance + ABOVE_CHANCE:
         raise CheckFailed(
-            f"{what} average precision on easy problems is {precision:.2f}, chance is {chance:.2f}, expected at least "
-            f"{chance + ABOVE_CHANCE:.2f}; is edge_probability[i, j] that of i -> j, and does row e answer environment e?"
+            f"{what} average precision on easy problems is {precision:.2f}, expected at least {chance + ABOVE_CHANCE:.2f} "
+            f"(chance is {chance:.2f}); {question}"
         )
 
 
-# Fits, shared and observed ------------------------------------------------------------------------------------------------
-
-Answers = dict[str, dict[str, Any]]
+# What several checks ask -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Exercise:
-    """One fit, with ``adapt`` and ``log_density`` after it where declared, and what it did besides answering."""
-
-    method: Method
-    fitted: Any
-    answers: Answers
-    observation: Observation
-    changed_input: bool
-    changed_parameters: tuple[str, ...]
-
-
-_shared: dict[tuple[Any, ...], _Exercise] = {}
-_shared_by: tuple[Any, ...] = ()
-
-
-def _exercise(method: Method, scenario: str = EASY, seed: int = 0) -> _Exercise:
-    """Fit a clone under observation; the fits of the method asked about last are kept."""
-    global _shared_by
-    asked = (type(method), canonical(method.parameters()))
-    if asked != _shared_by:
-        _shared.clear()
-        _shared_by = asked
-    key = (scenario, seed)
-    if key not in _shared:
-        _shared[key] = _exercise_anew(_clone(method), _observed(method, scenario), seed=seed)
-    return _shared[key]
-
-
-def _exercise_anew(method: Method, observed: Observed, *, seed: int = 0, global_seed: int = 1) -> _Exercise:
-    before, parameters = compare.digest(observed), _pickled_parameters(method)
-    new, X = _new_environments(), np.array(easy_problem().held_out)
-    X.setflags(write=False)
-    new_before, X_before = compare.digest(new), X.tobytes()
-    observation = observe(lambda: _answer(method, observed, new, X, seed), global_seed=global_seed)
-    after = _pickled_parameters(method)
-    fitted, answers = observation.value
-    return _Exercise(
-        method=method,
-        fitted=fitted,
-        answers=answers,
-        observation=observation,
-        changed_input=compare.digest(observed) != before or compare.digest(new) != new_before or X.tobytes() != X_before,
-        changed_parameters=tuple(name for name in parameters if parameters[name] != after[name]),
-    )
-
-
-def _answer(
-    method: Method, observed: Observed, new: Observed, X: FloatArray, seed: int, budget: Budget | None = None
-) -> tuple[Any, Answers]:
-    capabilities = method.effective_capabilities()
-    fitted: Any = _fit(method, observed, seed=seed, budget=budget)
-    answers: Answers = {"fit": _arrays_of(fitted), "cut_short": {"cut_short": bool(getattr(fitted, "cut_short", False))}}
-    if capabilities.adapts and hasattr(fitted, "adapt"):
-        adapted = fitted.adapt(new, rng=_rng(seed))
-        answers["adapt"] = compare.arrays(adapted) if isinstance(adapted, Estimate) else {}
-    if capabilities.density and hasattr(fitted, "log_density"):
-        answers["log_density"] = {"log_density": np.array(fitted.log_density(X))}
-    return fitted, answers
-
-
-def _arrays_of(fitted: Any) -> dict[str, Any]:
-    estimate = getattr(fitted, "estimate", None)
-    return compare.arrays(estimate) if isinstance(estimate, Estimate) else {}
-
-
-def _fit(method: Method, observed: Observed, *, seed: int = 0, budget: Budget | None = None) -> Any:
-    method.warm_up()
-    return method.fit(observed, rng=_rng(seed), budget=budget)
-
-
-def answer_in_fresh_process(
-    *, name: str, parameters: Mapping[str, Any], observed: Observed, new: Observed, X: FloatArray, budget_seconds: float | None
-) -> Answers:
-    """What the fresh process runs: make the method by name, fit, adapt, evaluate; global generators seeded as at home."""
-    budget = None if budget_seconds is None else Budget(seconds=budget_seconds)
-    seed_global_generators(1)
-    return _answer(registry.make_method(name, **parameters), observed, new, X, 0, budget)[1]
-
-
-def _ask_fresh_process(method: Method, budget_seconds: float | None) -> Answers:
-    answers: Answers = fresh_process.ask(
-        answer_in_fresh_process,
-        name=method.name,
-        parameters=method.parameters(),
-        observed=_observed(method, EASY),
-        new=_new_environments(),
-        X=easy_problem().held_out,
-        budget_seconds=budget_seconds,
-    )
-    return answers
+def _require_valid(estimate: Any, observed: Observed, who: str) -> None:
+    if not isinstance(estimate, Estimate):
+        raise CheckFailed(f"{who} must give an Estimate, got {type(estimate).__name__}")
+    try:
+        estimate.check(observed.n_environments, observed.n_variables)
+    except InvalidEstimate as reason:
+        raise CheckFailed(f"{who} gives a wrong estimate for {observed.n_environments} environments: {reason}") from None
 
 
 def _require_importable(method: Method) -> None:
@@ -518,67 +439,6 @@ def _require_importable(method: Method) -> None:
         )
 
 
-def _clone(method: Method) -> Method:
-    return type(method)(**method.parameters())
-
-
-def _pickled_parameters(method: Method) -> dict[str, bytes]:
-    return {name: pickle.dumps(value) for name, value in method.parameters().items()}
-
-
-def _rng(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def _new_environments() -> Observed:
-    X = easy_problem().held_out
-    return Observed((Environment(X[:10]), Environment(X[10:])))
-
-
-def _observed(method: Method, scenario: str) -> Observed:
-    """Input of a scenario, built afresh, so that a method that spoils it spoils no other fit."""
-    first = easy_problem().observed
-    if scenario == TARGETS_TOLD:
-        return _copied(first)
-    made: dict[str, Callable[[], Observed]] = {
-        VARIABLES_REVERSED: lambda: permute_variables(first, _reversed(first.n_variables)),
-        ENVIRONMENTS_REVERSED: lambda: permute_environments(first, _reversed(first.n_environments)),
-    }
-    for k in range(CHANCE_PROBLEMS):
-        made[_easy(k)] = lambda k=k: easy_problem(k).observed  # type: ignore[misc]  # mypy cannot infer k
-    return _copied(_grant(method, made[scenario]()))
-
-
-def _easy(repetition: int) -> str:
-    return f"easy problem {repetition}"
-
-
-def _reversed(length: int) -> npt.NDArray[np.intp]:
-    return np.arange(length)[::-1]
-
-
-def _copied(observed: Observed) -> Observed:
-    return Observed(tuple(dataclasses.replace(e) for e in observed.environments))
-
-
-def _grant(method: Method, observed: Observed) -> Observed:
-    return observed if method.effective_capabilities().targets == "required" else observed.without_targets()
-
-
-def _estimate(method: Method, scenario: str, seed: int = 0) -> Estimate:
-    estimate: Estimate = _exercise(method, scenario, seed).fitted.estimate
-    return estimate
-
-
-def _require_valid(estimate: Any, observed: Observed, who: str) -> None:
-    if not isinstance(estimate, Estimate):
-        raise CheckFailed(f"{who} must give an Estimate, got {type(estimate).__name__}")
-    try:
-        estimate.check(observed.n_environments, observed.n_variables)
-    except InvalidEstimate as reason:
-        raise CheckFailed(f"{who} gives a wrong estimate for {observed.n_environments} environments: {reason}") from None
-
-
 def _require_same(first: Answers, second: Answers, claim: str, advice: str) -> None:
     for part in first:
         if unlike := compare.difference(first[part], second.get(part, {})):
@@ -587,14 +447,14 @@ def _require_same(first: Answers, second: Answers, claim: str, advice: str) -> N
 
 def _require_equivariant(method: Method, scenario: str, permuted: Callable[[Estimate], Estimate]) -> None:
     if method.effective_capabilities().deterministic:
-        wanted, got = permuted(_estimate(method, EASY)), _estimate(method, scenario)
+        wanted, got = permuted(estimate_of(method, EASY)), estimate_of(method, scenario)
         # Samples of a deterministic method may be listed in another order; what they amount to is compared.
         unlike = compare.difference(_summary(wanted), _summary(got))
         if unlike:
             raise CheckFailed(f"{scenario}: the answer is not the same, {unlike}; break ties by content, not by position")
         return
-    wanted_all = [_summary(permuted(_estimate(method, EASY, seed))) for seed in range(N_SEEDS)]
-    got_all = [_summary(_estimate(method, scenario, seed)) for seed in range(N_SEEDS)]
+    wanted_all = [_summary(permuted(estimate_of(method, EASY, seed))) for seed in range(N_SEEDS)]
+    got_all = [_summary(estimate_of(method, scenario, seed)) for seed in range(N_SEEDS)]
     for name in ("edge_probability", "target_probability"):
         if name not in wanted_all[0]:
             continue

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from bench.errors import BenchError
 from bench.testing.compare import one_line
+from bench.testing.observe import observe
 
 Outcome = Literal["passed", "failed", "expected failure", "unexpected pass"]
 
@@ -47,10 +48,10 @@ class CheckReport:
 
 
 def run_check(plugin: str, name: str, check: Callable[[Any], None], subject: Any, expected: Mapping[str, str]) -> CheckReport:
-    """Run one check; whatever it raises becomes a report."""
+    """Run one check in silence; whatever it raises becomes a report."""
     started = time.perf_counter()
     try:
-        check(subject)
+        observe(lambda: check(subject), global_seed=1)
         failure = ""
     except CheckFailed as reason:
         failure = one_line(str(reason))

@@ -1,0 +1,26 @@
+"""Every built-in method keeps every promise that its capabilities make, one test per method and check."""
+
+import pytest
+
+from bench import registry
+from bench.testing import checks_for_method, expected_failures
+from bench.testing.report import run_check, unknown_expectations
+
+CASES = [
+    pytest.param(spec, name, id=f"{spec}-{name}")
+    for spec in registry.methods()
+    for name, _ in checks_for_method(registry.make_method(spec))
+]
+
+
+@pytest.mark.parametrize(("spec", "name"), CASES)
+def test_method_keeps_its_promise(spec, name):
+    method = registry.make_method(spec)
+    report = run_check(spec, name, dict(checks_for_method(method))[name], method, expected_failures(method))
+    assert report.good, report.message
+
+
+@pytest.mark.parametrize("spec", registry.methods())
+def test_every_declared_failure_names_a_check_that_runs(spec):
+    method = registry.make_method(spec)
+    assert not unknown_expectations(spec, expected_failures(method), dict(checks_for_method(method)))
