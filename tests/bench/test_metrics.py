@@ -223,6 +223,14 @@ def test_an_arbitrary_member_of_the_true_class_costs_nothing_under_shd_intervent
     assert (scores["shd"], scores["shd_cpdag"], scores["shd_interventional"]) == (2, 0, 0)
 
 
+def test_a_class_is_taken_as_it_is_under_shd_interventional():
+    edge = edges(2, (0, 1))
+    problem = Problem(observed((True,), 2), Truth(edge, np.zeros((1, 2))))
+    claimed = Estimate(edge.astype(float), point_graph=edge, graph_kind="cpdag")  # the true class is undirected
+    assert scores_of(claimed, problem)["shd_interventional"] == 1
+    assert scores_of(dataclasses.replace(claimed, graph_kind="dag"), problem)["shd_interventional"] == 0
+
+
 def test_without_observational_data_only_differences_of_targets_identify():
     chain = edges(2, (0, 1))
     backwards = Estimate(chain.T.astype(float), point_graph=chain.T, graph_kind="dag")
@@ -259,6 +267,15 @@ def test_ties_give_the_prevalence_and_never_the_trapezoid():
     assert scores["shd"] == 3
 
 
+def test_a_target_is_called_above_a_half_and_not_at_it():
+    probability = np.full((4, 4), 0.5)
+    probability[1, 1] = 0.5 + 1e-9
+    scores = scores_of(Estimate(NO_EDGES, probability))
+    assert scores["target_precision"] == 1.0
+    assert scores["target_recall"] == pytest.approx(1 / 3)
+    assert scores["observational_false_alarms"] == 0
+
+
 def test_a_set_without_probabilities_is_scored_as_a_binary_output():
     estimate = Estimate(NO_EDGES, targets=TRUE_TARGETS)
     values, reasons = metrics.score_with_reasons(planted_problem(), Result(estimate))
@@ -289,6 +306,7 @@ def test_a_forecast_of_the_base_rate_has_no_skill():
 
 # --- reasons ------------------------------------------------------------------------------------------------------------
 
+NO_CPDAG = edges(4, (0, 1), (1, 0), (2, 3))  # has extensions, but nothing directs 2 -> 3
 PDAG_WITHOUT_EXTENSION = edges(4, (0, 1), (1, 2), (2, 1), (3, 2))
 THREE_CYCLE_TRUTH = Truth(CYCLIC, TRUE_TARGETS)
 BARE = Estimate(EDGE_PROBABILITY)
@@ -312,6 +330,12 @@ REASONS = [
             ("ancestor_aid", "point graph is neither a DAG nor a CPDAG"),
         ]
     ],
+    (
+        "sid",
+        "point graph is neither a DAG nor a CPDAG",
+        planted_problem(),
+        Result(planted_estimate(point_graph=NO_CPDAG, graph_kind="cpdag")),
+    ),
     ("edge_auroc", "no positives", planted_problem(truth=Truth(NO_EDGES, TRUE_TARGETS)), planted_result()),
     ("edge_f1", "no positives", planted_problem(truth=Truth(NO_EDGES, TRUE_TARGETS)), planted_result()),
     (
@@ -529,6 +553,7 @@ def test_edge_rows_list_every_ordered_pair_with_its_truth():
     assert rows["b", "c"] == {"source": "b", "target": "c", "probability": 0.9, "in_point_graph": True, "truth": True}
     assert rows["d", "c"]["truth"] is True
     assert rows["d", "c"]["in_point_graph"] is False
+    assert rows["c", "b"]["truth"] is False
     assert rows["a", "d"]["truth"] is None
     unknown = metrics.edge_rows(planted_problem(truth=None), planted_result())
     assert {r["truth"] for r in unknown} == {None}

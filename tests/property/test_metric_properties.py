@@ -106,9 +106,8 @@ def test_auroc_of_the_reversed_ranking_is_its_complement(ranking):
 def test_the_truth_itself_is_the_best_answer(dag, data):
     d = len(dag)
     targets = data.draw(bool_arrays(2, d))
-    problem = Problem(Observed((Environment(np.zeros((1, d)), True),) + (Environment(np.zeros((1, d))),) * 2), Truth(
-        dag, np.vstack([np.zeros((1, d), dtype=bool), targets])
-    ))  # fmt: skip
+    observed = Observed(tuple(Environment(np.zeros((1, d)), flag) for flag in (True, None, None)))
+    problem = Problem(observed, Truth(dag, np.vstack([np.zeros((1, d), dtype=bool), targets])))
     answer = Estimate(dag.astype(float), problem.truth.targets.astype(float), dag[None], None, dag, "dag")
     values = metrics.score(problem, Result(answer))
     for column, info in METRICS.items():
