@@ -1,0 +1,74 @@
+"""Floors that look at no data: the empty graph, and a random graph with random targets.
+
+Whoever does not beat them has learned nothing. They set what each metric gives to no information at all; floors that do
+look at data, but not at causes, are ``methods.sort_regress`` (for edges) and ``methods.marginal`` (for targets).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge
+
+from bench.registry import register_method
+from bench.types import BoolArray, Budget, Capabilities, Estimate, Fitted, Meta, Method, Observed
+
+
+@register_method("empty")
+class Empty(Method):
+    """The graph without edges. It says nothing of targets."""
+
+    capabilities = Capabilities(edge_output="binary", deterministic=True)
+    meta = Meta("Empty graph (floor).")
+
+    def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
+        d = observed.n_variables
+        return Fitted(Estimate(np.zeros((d, d)), point_graph=np.zeros((d, d), dtype=bool), graph_kind="dag"))
+
+
+@register_method("random")
+class Random(Method):
+    """An Erdős–Rényi DAG over a uniformly random order, and random targets, whatever the data.
+
+    It never sees the truth: a suite that wants a random graph *of the true density* sets the parameters to those of its
+    datasets. Edges and targets are drawn, not answered as probabilities: a matrix of equal probabilities would have no
+    point graph, while this one is scored by every metric as any other binary answer is.
+
+    Parameters
+    ----------
+    edges_per_node : float
+        Expected edges, divided by the number of variables; e·d edges in all, at most the complete DAG.
+    targets_per_environment : float
+        Expected targets in each environment that is not known to be observational, at most d. The whole part is certain,
+        the rest is one more target with that probability; which variables they are is uniform.
+    """
+
+    capabilities = Capabilities(edge_output="binary", estimates_targets=True)
+    meta = Meta("Random graph and random targets of given density (floor).")
+
+    def __init__(
+        self, edges_per_node: Annotated[float, Ge(0)] = 1.0, targets_per_environment: Annotated[float, Ge(0)] = 1.0
+    ) -> None:
+        self.edges_per_node = edges_per_node
+        self.targets_per_environment = targets_per_environment
+
+    def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
+        graph = self._graph(observed.n_variables, rng)
+        targets = np.stack([self._targets(observed.n_variables, e.is_observational, rng) for e in observed.environments])
+        return Fitted(Estimate(graph.astype(float), targets.astype(float), point_graph=graph, graph_kind="dag"))
+
+    def _graph(self, d: int, rng: np.random.Generator) -> BoolArray:
+        # e·d expected edges over the d(d-1)/2 pairs of the order.
+        probability = min(1.0, 2 * self.edges_per_node / max(d - 1, 1))
+        forward = np.triu(rng.random((d, d)) < probability, k=1)
+        position = rng.permutation(d)
+        return forward[np.ix_(position, position)]
+
+    def _targets(self, d: int, is_observational: bool | None, rng: np.random.Generator) -> BoolArray:
+        row = np.zeros(d, dtype=bool)
+        whole, rest = divmod(self.targets_per_environment, 1)
+        n_targets = int(whole) + int(rng.random() < rest)
+        if not is_observational:
+            row[rng.permutation(d)[:n_targets]] = True
+        return row
