@@ -14,7 +14,8 @@ mechanism_change    a fresh mechanism of the same family over the same parents
 imperfect           the mechanism's output weights are moved by imperfect; parents stay
 ==================  =================================================================================================
 
-A mechanism change or an imperfect intervention would leave a source as it is, so there it is a shift.
+The mechanism of a source is its marginal, so there a mechanism change or an imperfect intervention is a hard one (as in
+DCDI): it would leave the source as it is otherwise.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Interventions:
     def intervene(self, kind: Kind, node: Node, rng: np.random.Generator) -> Node:
         """The node under one kind of intervention, with its size drawn."""
         if kind in ("mechanism_change", "imperfect") and len(node.parents) == 0:
-            kind = "shift"
+            kind = "hard"
 
         def size(name: Size) -> float:
             return float(draw(self.size(name), 1, rng)[0])

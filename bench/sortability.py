@@ -21,17 +21,25 @@ from bench.types import BoolArray, FloatArray, Observed
 def r_squared(X: FloatArray) -> FloatArray:
     """Share of each variable's variance that a linear regression on all others explains, float64 (d,).
 
-    From the diagonal of the inverse correlation matrix (pseudo-inverse where it is singular): R² = 1 - 1/(C⁻¹)ᵢᵢ.
-    A constant column gets 0.
+    From the diagonal of the inverse correlation matrix: R² = 1 - 1/(C⁻¹)ᵢᵢ. A variable that takes part in an exact linear
+    relation, as all do where there are fewer samples than variables, has R² = 1; a constant one has 0.
+
+    Examples
+    --------
+    >>> r_squared(np.array([[0.0, 0.0, 1.0], [1.0, 2.0, -1.0], [2.0, 4.0, 1.0], [3.0, 6.0, -1.0]])).round(3).tolist()
+    [1.0, 1.0, 0.2]
     """
-    scale = X.std(axis=0)
-    varies = scale > 0
     result = np.zeros(X.shape[1])
+    varies = np.ptp(X, axis=0) > 0
     if varies.sum() < 2:
         return result
-    Z = (X[:, varies] - X[:, varies].mean(axis=0)) / scale[varies]
-    precision = np.linalg.pinv(Z.T @ Z / len(Z), hermitian=True)
-    result[varies] = np.clip(1 - 1 / np.maximum(precision.diagonal(), 1.0), 0, 1)
+    Z = X[:, varies] - X[:, varies].mean(axis=0)
+    Z = Z / Z.std(axis=0)
+    eigenvalues, vectors = np.linalg.eigh(Z.T @ Z / len(Z))
+    null = eigenvalues <= eigenvalues[-1] * len(eigenvalues) * np.finfo(float).eps * 10
+    precision = (vectors[:, ~null] ** 2 / eigenvalues[~null]).sum(axis=1)
+    dependent = (vectors[:, null] ** 2).sum(axis=1) > 1e-8  # the variable has a weight in some relation
+    result[varies] = np.where(dependent, 1.0, np.clip(1.0 - 1.0 / np.maximum(precision, 1.0), 0.0, 1.0))
     return result
 
 

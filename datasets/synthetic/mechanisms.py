@@ -25,6 +25,7 @@ from bench.types import FloatArray
 
 Family = Literal["linear", "mlp_bacadi", "mlp_dcdi", "dcdi_nonadditive", "smooth"]
 Activation = Literal["sigmoid", "prelu", "tanh", "cosine"]
+Draws = Callable[[int, np.random.Generator], "Network"]
 
 
 def _activate(activation: Activation, x: FloatArray) -> FloatArray:
@@ -58,7 +59,7 @@ class Network:
     output_bias: float
     activation: Activation
     additive: bool
-    family: Callable[[int, np.random.Generator], Network]
+    family: Draws
 
     @property
     def default_perturbation(self) -> Spec:
@@ -80,33 +81,37 @@ class Network:
 
 def mlp_bacadi(n_parents: int, rng: np.random.Generator) -> Network:
     """Five sigmoid units, weights and biases N(0, 1), noise added (BaCaDI)."""
-    return _network(n_parents, 5, "sigmoid", rng, family=mlp_bacadi)
+    return Network(
+        hidden_weights=rng.standard_normal((n_parents, 5)),
+        hidden_biases=rng.standard_normal(5),
+        output_weights=rng.standard_normal(5),
+        output_bias=float(rng.standard_normal()),
+        activation="sigmoid",
+        additive=True,
+        family=mlp_bacadi,
+    )
 
 
 def mlp_dcdi(n_parents: int, rng: np.random.Generator) -> Network:
-    """Ten PReLU units, weights and biases N(0, 1), noise added (DCDI's "nonlinear additive noise")."""
-    return _network(n_parents, 10, "prelu", rng, family=mlp_dcdi)
+    """Ten PReLU units, weights N(0, 1), noise added (DCDI's additive network)."""
+    return _dcdi(n_parents, 10, "prelu", rng, additive=True, family=mlp_dcdi)
 
 
 def dcdi_nonadditive(n_parents: int, rng: np.random.Generator) -> Network:
-    """Twenty tanh units, weights and biases N(0, 1), the noise as one more input (DCDI's "nonlinear non-additive")."""
-    return _network(n_parents, 20, "tanh", rng, family=dcdi_nonadditive, additive=False)
+    """Twenty tanh units, weights N(0, 1), the noise as one more input (DCDI's non-additive network)."""
+    return _dcdi(n_parents, 20, "tanh", rng, additive=False, family=dcdi_nonadditive)
 
 
-def _network(
-    n_parents: int,
-    n_hidden: int,
-    activation: Activation,
-    rng: np.random.Generator,
-    *,
-    family: Callable[[int, np.random.Generator], Network],
-    additive: bool = True,
+def _dcdi(
+    n_parents: int, n_hidden: int, activation: Activation, rng: np.random.Generator, *, additive: bool, family: Draws
 ) -> Network:
+    """Biases are uniform within 1 / sqrt(number of inputs): the published code draws only the weights anew."""
+    n_inputs = n_parents + (not additive)
     return Network(
-        hidden_weights=rng.standard_normal((n_parents + (not additive), n_hidden)),
-        hidden_biases=rng.standard_normal(n_hidden),
+        hidden_weights=rng.standard_normal((n_inputs, n_hidden)),
+        hidden_biases=rng.uniform(-1.0, 1.0, n_hidden) / np.sqrt(n_inputs),
         output_weights=rng.standard_normal(n_hidden),
-        output_bias=float(rng.standard_normal()),
+        output_bias=float(rng.uniform(-1.0, 1.0) / np.sqrt(n_hidden)),
         activation=activation,
         additive=additive,
         family=family,

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from bench.draws import Spec, draw
-from bench.scm import SOURCE, LinearModel, Node, NoiseLaw, StructuralModel
+from bench.scm import SOURCE, LinearModel, Mechanism, Node, NoiseLaw, StructuralModel
 from datasets.synthetic.graphs import GRAPHS, Graph
 from datasets.synthetic.mechanisms import Family, draw_mechanism
 
@@ -26,6 +26,7 @@ def draw_model(
     length_scale: float,
     noise: NoiseLaw,
     noise_variance: Spec,
+    source_variance: Spec | None = None,
 ) -> StructuralModel:
     """Draw a model; a :class:`bench.scm.LinearModel` where the mechanisms are linear.
 
@@ -42,11 +43,14 @@ def draw_model(
     labels = rng.permutation(n_variables)  # node i of the graph is variable labels[i]
     nodes: list[Node] = [None] * n_variables  # type: ignore[list-item]
     pilot = np.empty((n_variables, N_PILOT))
-    variances = draw(noise_variance, n_variables, rng)
+    inner = draw(noise_variance, n_variables, rng)
+    variances = inner if source_variance is None else np.where(dag.any(axis=0), inner, draw(source_variance, n_variables, rng))
     for i, variable in enumerate(labels):
         parents = np.sort(labels[np.flatnonzero(dag[:, i])])
-        drawn = draw_mechanism(mechanism, len(parents), rng, weights=weights, length_scale=length_scale)
-        node = Node(parents, drawn if len(parents) else SOURCE, noise, float(variances[i]))
+        answer: Mechanism = SOURCE
+        if len(parents):
+            answer = draw_mechanism(mechanism, len(parents), rng, weights=weights, length_scale=length_scale)
+        node = Node(parents, answer, noise, float(variances[i]))
         values = node.sample(pilot[parents].T, rng)
         shrink = min(1.0, LARGEST_STANDARD_DEVIATION / max(float(values.std()), 1e-300))
         nodes[variable], pilot[variable] = dataclasses.replace(node, scale=shrink), shrink * values

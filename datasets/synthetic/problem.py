@@ -44,6 +44,7 @@ def synthetic(
     length_scale: Annotated[float, Gt(0)] = 1.0,
     noise: NoiseLaw = "gaussian",
     noise_variance: PositiveDraw = 1.0,
+    source_variance: PositiveDraw | None = None,
     n_observational: Count = 500,
     n_environments: Count = 10,
     n_per_environment: Sizes = 100,
@@ -77,6 +78,8 @@ def synthetic(
         Law of the noise, standardised.
     noise_variance : number, range or mapping
         Drawn once per node.
+    source_variance : number, range or mapping, optional
+        Variance of the nodes without parents; noise_variance where None.
     n_observational : int
         Samples without intervention; 0 for none.
     n_environments : int
@@ -116,6 +119,7 @@ def synthetic(
         length_scale=length_scale,
         noise=noise,
         noise_variance=noise_variance,
+        source_variance=source_variance,
     )
     return run_experiment(
         model,
