@@ -21,7 +21,7 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import linalg, special
 
 from bench.errors import InputError
 from bench.types import FloatArray, Observed
@@ -130,11 +130,15 @@ def merge(parts: Iterable[Moments]) -> Moments:
     counts = np.array([p.n_samples for p in parts], dtype=np.float64)
     means = np.stack([p.mean for p in parts])
     mean = counts @ means / counts.sum()
-    between = means - mean
-    # A difference of means within rounding is none: a constant variable stays exactly constant.
-    between[np.abs(between) <= _CONSTANT_TOLERANCE * np.abs(means).max(axis=0)] = 0.0
+    between = _mean_difference(means, mean)
     scatter = sum((p.scatter for p in parts), np.zeros_like(parts[0].scatter)) + (between.T * counts) @ between
     return Moments(sum(p.n_samples for p in parts), mean, scatter, n_means=parts[0].n_means if len(parts) == 1 else 1)
+
+
+def _mean_difference(a: FloatArray, b: FloatArray) -> FloatArray:
+    """a - b, where a difference within rounding is none: a constant variable stays exactly constant when merged."""
+    difference = a - b
+    return np.where(np.abs(difference) <= _CONSTANT_TOLERANCE * np.maximum(np.abs(a), np.abs(b)), 0.0, difference)
 
 
 def merge_centred(parts: Iterable[Moments]) -> Moments:
@@ -205,6 +209,27 @@ def _residual_scatters(scatters: Any, target: Any, predictors: Any) -> Any:
                 A[s, t] = scatters[e, predictors[s], predictors[t]]
             A[s, k] = scatters[e, predictors[s], target]
         A[k, k] = scatters[e, target, target]
+        rank[e] = _eliminate(A, k)
+        residual[e] = A[k, k]
+    return residual, rank
+
+
+@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _joined_residual_scatters(scatters: Any, pairs: Any, between: Any, target: Any, predictors: Any) -> Any:
+    """As :func:`_residual_scatters`, of two data sets as one; ``between`` (m, d) is what their means add to the scatter.
+
+    Joined here and not before, so that all pairs of many environments need no more memory than the environments.
+    """
+    m, k = pairs.shape[0], predictors.shape[0]
+    residual, rank = np.empty(m), np.empty(m, dtype=np.intp)
+    A = np.empty((k + 1, k + 1))
+    for e in range(m):
+        a, b = pairs[e]
+        for s in range(k + 1):
+            row = predictors[s] if s < k else target
+            for t in range(s, k + 1):
+                column = predictors[t] if t < k else target
+                A[s, t] = scatters[a, row, column] + scatters[b, row, column] + between[e, row] * between[e, column]
         rank[e] = _eliminate(A, k)
         residual[e] = A[k, k]
     return residual, rank
@@ -331,6 +356,38 @@ def partial_correlations(data: Moments, i: npt.ArrayLike, j: npt.ArrayLike, give
     return np.asarray(_partial_correlations(data.scatter, i, j, given))
 
 
+def partial_correlations_given_rest(data: Moments, target: int, others: Sequence[int]) -> FloatArray:
+    """Partial correlation of ``target`` with each of ``others``, given the rest of them.
+
+    Returns
+    -------
+    float64 (m,)
+        In the order of ``others``.
+
+    Examples
+    --------
+    >>> chain = Moments(10, np.zeros(3), np.array([[1, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 1]]))
+    >>> abs(partial_correlations_given_rest(chain, 0, [1, 2])).round(3).tolist()
+    [0.447, 0.0]
+    """
+    chosen = np.append(_indices(others), target)
+    scale = np.sqrt(data.scatter.diagonal()[chosen])
+    if (scale > 0).all():
+        correlation = data.scatter[np.ix_(chosen, chosen)] / (scale[:, None] * scale)
+        try:
+            factor = np.linalg.cholesky(correlation)
+        except np.linalg.LinAlgError:
+            factor = np.zeros((1, 1))
+        if factor.diagonal().min() ** 2 > RESIDUAL_TOLERANCE:
+            # With target last, the last row of the precision matrix is a row of the inverse factor, up to scale.
+            inverse = linalg.solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
+            row = inverse[-1] / np.sqrt((inverse**2).sum(axis=0))
+            return np.asarray(np.clip(-row[:-1], -1.0, 1.0))
+    # No precision matrix: pair by pair, under the rule of this module.
+    rest = [np.delete(chosen[:-1], k) for k in range(len(chosen) - 1)]
+    return np.array([_partial_correlation(data.scatter, target, j, s) for j, s in zip(chosen[:-1], rest, strict=True)])
+
+
 def fisher_z_p_value(correlation: npt.ArrayLike, n_samples: int, n_given: int = 0) -> FloatArray:
     """Two-sided p-value of a (partial) correlation by Fisher's z-transform.
 
@@ -446,11 +503,22 @@ class InvarianceTest:
             raise InputError(f"expected moments of the same variables, got {sorted(widths)} variables")
         if any(m.n_means != 1 for m in [*references, *others]):
             raise InputError("expected moments around one mean, got moments centred per environment")
-        each_reference = references if len(references) == len(others) else references * len(others)
-        joined = [merge(pair) for pair in zip(each_reference, others, strict=True)]
-        self._groups = [len(references), len(references) + len(others)]
-        self._scatters = np.stack([m.scatter for m in [*references, *others, *joined]]) if references else np.zeros((0, 1, 1))
-        self._degrees = np.array([m.degrees for m in [*references, *others, *joined]], dtype=np.intp)
+        if len(references) != len(others):
+            references = references * len(others)
+        distinct = list({id(m): m for m in [*references, *others]}.values())
+        position = {id(m): k for k, m in enumerate(distinct)}
+        self._pairs = np.array(
+            [[position[id(m)] for m in pair] for pair in zip(references, others, strict=True)], dtype=np.intp
+        )
+        self._pairs = self._pairs.reshape(-1, 2)
+        d = max(widths, default=0)
+        self._scatters = np.array([m.scatter for m in distinct]).reshape(-1, d, d)
+        n_samples, means = np.array([m.n_samples for m in distinct]), np.array([m.mean for m in distinct]).reshape(-1, d)
+        self._degrees = n_samples - 1
+        n, other_n = n_samples[self._pairs].T
+        self._joined_degrees = n + other_n - 1
+        weight = np.sqrt(n * other_n / (n + other_n))
+        self._between = weight[:, None] * _mean_difference(means[self._pairs[:, 0]], means[self._pairs[:, 1]])
 
     def p_values(self, target: int, predictors: Iterable[int]) -> FloatArray:
         """p-value of invariance in each environment, float64 (E,): twice the smaller one of the two tests, at most 1."""
@@ -459,9 +527,12 @@ class InvarianceTest:
 
     def variance_and_coefficient_p_values(self, target: int, predictors: Iterable[int]) -> tuple[FloatArray, FloatArray]:
         """p-values of the two tests apart, float64 (E,) each."""
-        residuals, ranks = _residual_scatters(self._scatters, target, _indices(predictors))
-        reference, own, joined = np.split(residuals, self._groups)
-        reference_degrees, own_degrees, joined_degrees = np.split(self._degrees - ranks, self._groups)
+        predictors = _indices(predictors)
+        residuals, ranks = _residual_scatters(self._scatters, target, predictors)
+        joined, joined_ranks = _joined_residual_scatters(self._scatters, self._pairs, self._between, target, predictors)
+        reference, own = residuals[self._pairs].T
+        reference_degrees, own_degrees = (self._degrees - ranks)[self._pairs].T
+        joined_degrees = self._joined_degrees - joined_ranks
         informative = reference_degrees > 0
         reference_degrees = np.maximum(reference_degrees, 1)
 

@@ -13,6 +13,7 @@ Not here: known targets, which the published algorithm can use, and tests that a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -85,8 +86,8 @@ class UTIGSP(PointMethod):
         alpha: Level = 1e-3,
         alpha_invariance: Level = 1e-3,
         depth: Annotated[int, Ge(0)] = 4,
-        n_runs: Annotated[int, Ge(1)] = 5,
-        ci_data: Literal["observational", "pooled"] = "observational",
+        n_runs: Annotated[int, Ge(1)] = 10,
+        ci_data: Literal["observational", "pooled"] = "pooled",
         bootstrap: Replicates = 0,
     ) -> None:
         self.alpha = alpha
@@ -150,7 +151,8 @@ class _Consensus:
     def __init__(self, environments: Sequence[Moments], alpha: float) -> None:
         self._environments, self._alpha = environments, alpha
         self._first, self._second = np.triu_indices(len(environments), 1)
-        self._two_by_two = InvarianceTest([environments[e] for e in self._first], [environments[e] for e in self._second])
+        pairs = list(combinations(environments, 2))
+        self._two_by_two = InvarianceTest([a for a, _ in pairs], [b for _, b in pairs])
         self._n_samples = np.array([m.n_samples for m in environments])
         self._tests: dict[bytes, InvarianceTest] = {}
 

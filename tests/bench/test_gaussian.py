@@ -22,6 +22,7 @@ from bench.gaussian import (
     moments,
     partial_correlation,
     partial_correlations,
+    partial_correlations_given_rest,
     regress,
 )
 from bench.types import Environment, Observed
@@ -176,6 +177,15 @@ def test_a_duplicated_predictor_changes_no_residual():
     assert twice.residual_scatter == pytest.approx(once.residual_scatter)
     assert twice.rank == once.rank == 2
     assert twice.coefficients[1:4].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("n", [4, 200])
+def test_partial_correlations_given_the_rest_are_the_single_ones_also_on_singular_data(n):
+    for X in (correlated(np.random.default_rng(n), n, 6), degenerate(n, n, 3)):
+        for target, others in ((2, [4, 0, 3, 1]), (5, [0, 1]), (0, [3]), (1, [])):
+            found = partial_correlations_given_rest(moments(X), target, others)
+            expected = [partial_correlation(moments(X), target, j, [k for k in others if k != j]) for j in others]
+            assert found == pytest.approx(np.array(expected), abs=1e-6)
 
 
 # Fisher's z
