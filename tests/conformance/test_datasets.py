@@ -6,7 +6,13 @@ from bench import registry
 from bench.testing import checks_for_dataset, expected_failures
 from bench.testing.report import run_check
 
-SPECS = list(registry.datasets())
+# Factors that change which checks have something to look at: held-out environments, many targets, other graphs.
+VARIANTS = [
+    "synthetic[n_held_out=3,n_targets=2,graph=scale_free_out,n_observational=50,n_per_environment=10]",
+    "synthetic[graph=chain,interventions=shift,noise=laplace,n_observational=0,n_per_environment=10]",
+    "synthetic[mechanism=mlp_bacadi,interventions=imperfect,n_observational=50,n_per_environment=10,n_held_out=1]",
+]
+SPECS = [*registry.datasets(), *VARIANTS]
 
 CASES = [
     pytest.param(spec, name, id=f"{spec}-{name}")
