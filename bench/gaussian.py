@@ -512,8 +512,9 @@ class InvarianceTest:
         )
         self._pairs = self._pairs.reshape(-1, 2)
         d = max(widths, default=0)
-        self._scatters = np.array([m.scatter for m in distinct]).reshape(-1, d, d)
-        n_samples, means = np.array([m.n_samples for m in distinct]), np.array([m.mean for m in distinct]).reshape(-1, d)
+        self._scatters = np.array([m.scatter for m in distinct]).reshape(len(distinct), d, d)
+        means = np.array([m.mean for m in distinct]).reshape(len(distinct), d)
+        n_samples = np.array([m.n_samples for m in distinct], dtype=np.intp)
         self._degrees = n_samples - 1
         n, other_n = n_samples[self._pairs].T
         self._joined_degrees = n + other_n - 1

@@ -17,7 +17,7 @@ from itertools import combinations
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from bench.bootstrap import PointMethod, Replicates
 from bench.gaussian import (
@@ -85,7 +85,7 @@ class UTIGSP(PointMethod):
         self,
         alpha: Level = 1e-3,
         alpha_invariance: Level = 1e-3,
-        depth: Annotated[int, Ge(0)] = 4,
+        depth: Annotated[int, Ge(0), Le(100)] = 4,
         n_runs: Annotated[int, Ge(1)] = 10,
         ci_data: Literal["observational", "pooled"] = "pooled",
         bootstrap: Replicates = 0,

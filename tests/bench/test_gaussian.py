@@ -316,6 +316,7 @@ def test_a_reference_without_residual_degrees_tells_nothing():
 
 def test_without_other_environments_there_is_nothing_to_test():
     assert InvarianceTest(moments(np.zeros((3, 2))), []).p_values(0, [1]).shape == (0,)
+    assert InvarianceTest([], []).p_values(0, [1]).shape == (0,)
 
 
 # BIC
