@@ -375,7 +375,7 @@ class _Child:
         self._selector = selectors.PollSelector()
         for file in (self._data, self._control, self._log_fd):
             self._selector.register(file, selectors.EVENT_READ)
-        path = [*python_path, *(os.path.abspath(entry) for entry in sys.path)]
+        path = [*python_path, *(os.path.abspath(p) if not p or os.path.exists(p) else p for p in sys.path)]
         self._queue({"path": path, "n_threads": n_threads, "plugins": list(plugins)})
 
     @property
@@ -435,9 +435,12 @@ class _Child:
             return
         if self.owner == os.getpid():
             with contextlib.suppress(OSError):
-                self._control.shutdown(socket.SHUT_RDWR)  # reaches the keeper even where a forked copy holds this socket
+                self._control.shutdown(socket.SHUT_WR)  # reaches the keeper even where a forked copy holds this socket
+                self._control.settimeout(_END_SECONDS)
+                while self._control.recv(64):  # until the keeper hangs up, its work done
+                    pass
             try:
-                self._keeper.wait(_END_SECONDS)
+                self._keeper.wait(1.0)
             except subprocess.TimeoutExpired:
                 self._keeper.kill()  # the child dies with it
                 self._keeper.wait()

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
+import glob
 import os
 import select
 import shutil
@@ -24,6 +26,8 @@ import time
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LINUX = sys.platform.startswith("linux")
 _LISTS_CHILDREN = os.path.exists("/proc/thread-self/children")
+_END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from whoever stops a whole machine or job
+_SCRATCH_PREFIX = "cadibench-"
 _PARENT_CHECK_MS = 500  # a copy of the worker's socket in a forked process can outlive the worker, so hanging up is no proof
 _PATIENCE_SECONDS = 10.0  # a process in uninterruptible sleep does not die; waiting longer would hold the whole run
 
@@ -71,18 +75,22 @@ def keep(control_fd: int, data_fd: int, log_fd: int, worker_pid: int) -> None:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    for number in (signal.SIGCHLD, *_END_SIGNALS):
+        signal.signal(number, lambda *_: None)  # read from the wake-up pipe below
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    scratch = tempfile.mkdtemp(prefix="cadibench-")
+    _remove_abandoned_scratch()
+    scratch, scratch_lock = _locked_scratch()
     keeper_pid = os.getpid()
     child = os.fork()
     if child == 0:
         signal.set_wakeup_fd(-1)
-        for number, handler in ((signal.SIGCHLD, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
-            signal.signal(number, handler)
+        for number in (signal.SIGCHLD, *_END_SIGNALS):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         control.close()
-        os.close(wake_read)
-        os.close(wake_write)
+        for fd in (wake_read, wake_write, scratch_lock):
+            if fd is not None:
+                os.close(fd)
         _become_child(keeper_pid, data_fd, log_fd, scratch)
     os.close(data_fd)
     os.close(log_fd)
@@ -94,14 +102,15 @@ def keep(control_fd: int, data_fd: int, log_fd: int, worker_pid: int) -> None:
         ready = {fd for fd, _ in poller.poll(_PARENT_CHECK_MS)}
         if control.fileno() in ready:
             break
-        if wake_read in ready:
-            os.read(wake_read, 4096)
+        if wake_read in ready and set(os.read(wake_read, 4096)) & set(_END_SIGNALS):
+            break
         status = _reap().get(child)
     _end_descendants(child)
     shutil.rmtree(scratch, ignore_errors=True)
     if status is not None:
         with contextlib.suppress(OSError):  # the worker may be gone
             control.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    control.close()
 
 
 def _become_child(keeper_pid: int, data_fd: int, log_fd: int, scratch: str) -> None:
@@ -128,6 +137,40 @@ def _become_child(keeper_pid: int, data_fd: int, log_fd: int, scratch: str) -> N
 def _prctl(option: int, value: int) -> None:
     if _LINUX:
         ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def _locked_scratch() -> tuple[str, int | None]:
+    """A folder for the child, and the open lock that says that its keeper lives; None where locks are not to be had."""
+    for _ in range(3):  # another keeper may take it for abandoned between its making and its locking
+        folder = tempfile.mkdtemp(prefix=_SCRATCH_PREFIX)
+        lock = _lock(folder)
+        if lock is not None:
+            return folder, lock
+        shutil.rmtree(folder, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=_SCRATCH_PREFIX), None
+
+
+def _remove_abandoned_scratch() -> None:
+    """Remove the folders of keepers that were killed (joblib kills whole process trees) before they could do it."""
+    for folder in glob.glob(os.path.join(tempfile.gettempdir(), _SCRATCH_PREFIX + "*")):
+        lock = _lock(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: str) -> int | None:
+    fd = -1
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(folder)):
+            return fd
+    except OSError:  # locked, gone, or another user's
+        pass
+    if fd >= 0:
+        os.close(fd)
+    return None
 
 
 def _reap() -> dict[int, int]:
