@@ -81,6 +81,12 @@ def check_metric(metric: str) -> None:
         raise UnknownName("metric", metric, METRICS)
 
 
+def _check_sortable(metric: str) -> None:
+    check_metric(metric)
+    if info(metric).better == "neither":
+        raise InputError(f"ranking needs a metric with a better side, got '{metric}', which only gives context")
+
+
 def metrics_of(rows: pd.DataFrame) -> list[str]:
     """Metric columns with at least one value: those of ``METRICS`` in their order, then few-shot ones by metric and size."""
     few_shot = [c for c in map(str, rows.columns) if (parsed := parse_few_shot(c)) is not None and parsed[0] in METRICS]
@@ -249,12 +255,13 @@ def rank(rows: pd.DataFrame, metric: str) -> Ranking:
     InputError
         If the metric has no better side, or the rows are not as :func:`check_rows` wants them.
     """
-    check_metric(metric)
-    better = info(metric).better
-    if better == "neither":
-        raise InputError(f"ranking needs a metric with a better side, got '{metric}', which only gives context")
+    _check_sortable(metric)
     rows = check_rows(rows)
-    value, status = _values(rows, metric), _pivot(rows, "status")
+    return _rank(_values(rows, metric), _pivot(rows, "status"), metric)
+
+
+def _rank(value: pd.DataFrame, status: pd.DataFrame, metric: str) -> Ranking:
+    """:func:`rank` on one row per problem and one column per method."""
     answered, skipped = status == "ok", status == "skipped"
     silent = answered.any() & ~value.notna().any()
     unranked = {
@@ -266,7 +273,7 @@ def rank(rows: pd.DataFrame, metric: str) -> Ranking:
     }
     ranked = [m for m in status.columns if m not in unranked]
     met = status[ranked].notna().all(axis=1) & value[ranked].notna().any(axis=1)
-    loss = value.loc[met, ranked].to_numpy() * (1.0 if better == "lower" else -1.0)
+    loss = value.loc[met, ranked].to_numpy() * (-1.0 if info(metric).better == "higher" else 1.0)
     if not loss.size:
         return Ranking({}, unranked | {str(m): "no problem that every method met has a score" for m in ranked}, 0)
     ranks = stats.rankdata(np.where(np.isnan(loss), np.inf, loss), axis=1)
@@ -352,15 +359,19 @@ def compare(
     metrics = list(dict.fromkeys([*metrics, sort_by]))
     for metric in metrics:
         check_metric(metric)
+    _check_sortable(sort_by)
     status = _pivot(rows, "status")
     runs = status.columns[(status.notna() & (status != "skipped")).any()]
     rows, status = rows[rows["method"].isin(runs)], status[runs].dropna(how="all")
-    ranking = rank(rows, sort_by) if len(rows) else Ranking({}, {}, 0)
     values = {metric: _values(rows, metric) for metric in metrics}
+    rankings = {
+        metric: Ranking({}, {}, 0) if info(metric).better == "neither" else _rank(value, status, metric)
+        for metric, value in values.items()
+    }
+    ranking = rankings[sort_by]
     order = _order(ranking, values[sort_by], sort_by)
     first = order[0] if ranking.mean_rank else None
 
-    rankings = {m: ranking if m == sort_by else _context_or_rank(rows, m) for m in metrics}
     parts = [_summary(status, values[m], m, rankings[m], first, confidence, resamples) for m in metrics]
     summary = pd.concat(parts, ignore_index=True)
     summary["method"] = pd.Categorical(summary["method"], order)
@@ -375,10 +386,6 @@ def _order(ranking: Ranking, values: pd.DataFrame, metric: str) -> list[str]:
     sign = -1.0 if info(metric).better == "higher" else 1.0
     loss = (sign * values.mean()).fillna(np.inf)
     return sorted(map(str, values.columns), key=lambda m: (ranking.mean_rank.get(m, np.inf), loss[m], m))
-
-
-def _context_or_rank(rows: pd.DataFrame, metric: str) -> Ranking:
-    return Ranking({}, {}, 0) if rows.empty or info(metric).better == "neither" else rank(rows, metric)
 
 
 def _summary(

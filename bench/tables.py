@@ -13,7 +13,7 @@ import math
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +51,7 @@ _HEADS = {
     "adapt_seconds": "adaptation time (s)",
 }
 _ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
-_TRACKS = {"unknown": "targets unknown", "oracle": "oracle track (targets told)"}
+TRACK_TITLES = {"unknown": "targets unknown", "oracle": "oracle track (targets told)"}
 _EDGE_MARKS = {"binary": "ᵇ", "score": "ˢ", "posterior": "ᵖ"}
 _EDGE_WORDS = {"binary": "a binary graph", "score": "scores", "posterior": "posterior probabilities"}
 _LEVEL_MARKS = {"level": " ≈", "level_where_answered": " (≈)"}
@@ -170,7 +170,7 @@ def leaderboard(
     )
     where = dataset if dataset is not None else _named("dataset", sorted(map(str, rows["dataset"].unique())), limit=3)
     n = comparison.n_problems
-    parts = [_TRACKS.get(track, track), where, subject, f"{n} problem{'s' * (n != 1)}"]
+    parts = [TRACK_TITLES.get(track, track), where, subject, f"{n} problem{'s' * (n != 1)}"]
     notes = [*_notes(rows, comparison, shown), *_left_out(m for m in wanted if m not in shown)]
     name = "-".join(slug(part) for part in ("leaderboard", track, dataset, subject) if part)
     title = " · ".join(p for p in parts if p)
@@ -655,7 +655,7 @@ def strongest_edges(edges: pd.DataFrame, *, top: int = 10) -> pd.DataFrame:
     Parameters
     ----------
     edges : DataFrame
-        ``method``, ``source``, ``target``, ``probability`` and ``point`` of one problem.
+        ``method``, ``source``, ``target``, ``probability`` and ``in_point_graph`` of one problem.
     top : int
         At most so many per method.
 
@@ -663,20 +663,20 @@ def strongest_edges(edges: pd.DataFrame, *, top: int = 10) -> pd.DataFrame:
     -------
     DataFrame
         ``method``, ``edge`` (``"a → b"``; ``"a – b"`` where the point graph has both directions, named once), ``probability``,
-        ``point``, most probable first; edges of probability 0 are left out.
+        ``in_point_graph``, most probable first; edges of probability 0 are left out.
     """
-    needed = ["method", "source", "target", "probability", "point"]
+    needed = ["method", "source", "target", "probability", "in_point_graph"]
     _need(edges, needed, "edges")
     edges = edges[needed].copy()
-    edges["point"] = edges["point"].eq(True)
-    back = edges.rename(columns={"source": "target", "target": "source", "point": "back"}).drop(columns="probability")
+    edges["in_point_graph"] = edges["in_point_graph"].eq(True)
+    back = edges.rename(columns={"source": "target", "target": "source", "in_point_graph": "back"}).drop(columns="probability")
     edges = edges.merge(back, on=["method", "source", "target"], how="left")
-    undirected = edges["point"] & edges["back"].eq(True)
+    undirected = edges["in_point_graph"] & edges["back"].eq(True)
     edges = edges[(edges["probability"] > 0) & ~(undirected & (edges["source"].astype(str) > edges["target"].astype(str)))]
     arrow = np.where(undirected.loc[edges.index], " – ", " → ")
     edges = edges.assign(edge=edges["source"].astype(str) + arrow + edges["target"].astype(str))
-    edges = edges.sort_values(["method", "probability", "point", "edge"], ascending=[True, False, False, True])
-    return edges.groupby("method").head(top)[["method", "edge", "probability", "point"]].reset_index(drop=True)
+    edges = edges.sort_values(["method", "probability", "in_point_graph", "edge"], ascending=[True, False, False, True])
+    return edges.groupby("method").head(top)[["method", "edge", "probability", "in_point_graph"]].reset_index(drop=True)
 
 
 def likeliest_targets(targets: pd.DataFrame, *, top: int = 5) -> pd.DataFrame:
@@ -692,12 +692,13 @@ def likeliest_targets(targets: pd.DataFrame, *, top: int = 5) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``method``, ``environment``, ``variable``, ``probability``, ``called``, most probable first; those of probability 0 are
-        left out.
+        ``method``, ``environment``, ``variable``, ``probability`` (NaN where the method states only a set), ``called``; those
+        that are called come first, then by probability; what is neither called nor probable is left out.
     """
     needed = ["method", "environment", "variable", "probability", "called"]
     _need(targets, needed, "targets")
-    targets = targets.loc[targets["probability"] > 0, needed].assign(called=lambda t: t["called"].eq(True))
+    called = targets["called"].eq(True)
+    targets = targets.loc[called | (targets["probability"] > 0), needed].assign(called=called)
     order = ["method", "environment", "called", "probability", "variable"]
     targets = targets.sort_values(order, ascending=[True, True, False, False, True])
     return targets.groupby(["method", "environment"]).head(top).reset_index(drop=True)
@@ -712,7 +713,7 @@ def estimate_tables(edges: pd.DataFrame, targets: pd.DataFrame | None, *, title:
     table.add_column("most probable edges, with probability")
     strong = strongest_edges(edges)
     for method, of_method in edges.groupby("method", sort=True):
-        said = _listing(strong[strong["method"] == method], "edge", "point")
+        said = _listing(strong[strong["method"] == method], "edge", "in_point_graph")
         table.add_row(str(method), str(_n_adjacent(of_method)), said)
     tables = [table]
     if targets is not None and len(targets):
@@ -739,13 +740,18 @@ def _need(frame: pd.DataFrame, names: Sequence[str], kind: str) -> None:
 
 def _n_adjacent(edges: pd.DataFrame) -> int:
     """Edges of the point graph, an undirected one counted once."""
-    chosen = edges.loc[edges["point"].eq(True), ["source", "target"]]
+    chosen = edges.loc[edges["in_point_graph"].eq(True), ["source", "target"]]
     return len({frozenset(pair) for pair in chosen.itertuples(index=False, name=None)})
 
 
 def _listing(frame: pd.DataFrame, name: str, strong: str) -> Text:
     text = Text()
-    for item in frame.itertuples(index=False):
+    for item in _items(frame):
         text.append(", " if text else "")
-        text.append(f"{getattr(item, name)} {item.probability:.2f}", style="bold" if getattr(item, strong) else "")
+        probability = "" if math.isnan(item.probability) else f" {item.probability:.2f}"
+        text.append(f"{getattr(item, name)}{probability}", style="bold" if getattr(item, strong) else "")
     return text if text else Text(NOTHING)
+
+
+def _items(frame: pd.DataFrame) -> Iterator[Any]:
+    return frame.itertuples(index=False)

@@ -132,7 +132,7 @@ def edges_frame(
                 "target": f"X{j}",
                 "probability": float(probability[i, j]),
                 "truth": float(adjacency[i, j]) if truth else np.nan,
-                "point": bool(probability[i, j] > 0.5),
+                "in_point_graph": bool(probability[i, j] > 0.5),
             }
             for i in range(n_variables)
             for j in range(n_variables)

@@ -240,6 +240,8 @@ def test_everything_failed_is_a_table_without_ranks_not_an_error():
 def test_ranking_on_a_prevalence_is_refused():
     with pytest.raises(InputError, match="better side"):
         rank(table({"a": [1.0]}, "edge_prevalence"), "edge_prevalence")
+    with pytest.raises(InputError, match="better side"):
+        compare(table({"a": [1.0]}), [SHD], sort_by="edge_prevalence")
 
 
 # --- the frame --------------------------------------------------------------------------------------------------------

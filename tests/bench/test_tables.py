@@ -308,7 +308,7 @@ def test_strongest_edges_are_the_most_probable_ones_and_an_undirected_one_is_nam
             ("m", "c", "a", 0.1, False),
             ("m", "b", "c", 0.0, False),
         ],
-        columns=["method", "source", "target", "probability", "point"],
+        columns=["method", "source", "target", "probability", "in_point_graph"],
     )
     strong = strongest_edges(edges)
     assert strong["edge"].tolist() == ["a → c", "a – b", "c → a"]
@@ -324,11 +324,14 @@ def test_likeliest_targets_are_listed_by_environment():
     for environment, chosen in likely.groupby("environment"):
         everything = targets.loc[targets["environment"] == environment, "probability"].nlargest(2)
         assert chosen["probability"].tolist() == everything.tolist()
+    only_a_set = targets.assign(probability=np.nan)
+    assert likeliest_targets(only_a_set)["called"].all()
+    assert len(likeliest_targets(only_a_set)) == targets["called"].sum()
     tables = estimate_tables(edges_frame(["m"], truth=False), targets, title="my data")
     assert len(tables) == 2
     assert "likeliest targets" in text(tables[1], 100)
 
 
 def test_a_frame_without_its_columns_is_refused():
-    with pytest.raises(InputError, match="point missing"):
-        strongest_edges(edges_frame().drop(columns="point"))
+    with pytest.raises(InputError, match="in_point_graph missing"):
+        strongest_edges(edges_frame().drop(columns="in_point_graph"))
