@@ -13,14 +13,13 @@ Accuracy is judged against chance only, on small problems made here; the benchma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from bench import registry
-from bench.errors import BenchError, UnknownName
+from bench.errors import BenchError
 from bench.testing.dataset_checks import checks_for_dataset
 from bench.testing.method_checks import checks_for_method
 from bench.testing.report import CheckFailed, CheckReport, run_check, unknown_expectations
@@ -35,7 +34,6 @@ __all__ = [
     "checks_for_dataset",
     "checks_for_method",
     "expected_failures",
-    "registered_by",
     "run_checks",
 ]
 
@@ -103,49 +101,42 @@ def expected_failures(plugin: Method | registry.Choice) -> Mapping[str, str]:
     return declared
 
 
-def registered_by(plugin: str | Path) -> list[str]:
-    """Names of the methods and datasets that a plugin file registers; loads it."""
-    registry.load_plugin(plugin)
-    source = Path(plugin).resolve()
-    entries = [*registry.methods().values(), *registry.datasets().values()]
-    return [entry.name for entry in entries if entry.source == source]
-
-
-def run_checks(specs: Iterable[str], *, console: Console | None = None) -> int:
-    """Check plugins by name, printing one line per check.
+def run_checks(plugins: Iterable[tuple[str, str]], *, console: Console | None = None) -> bool:
+    """Check plugins, printing one line per check.
 
     Parameters
     ----------
-    specs : iterable of str
-        ``name`` or ``name[param=value]``, of methods and datasets; a name that both have is checked as both.
+    plugins : iterable of (kind, spec)
+        "method" or "dataset", and ``name`` or ``name[param=value]``.
     console : rich.console.Console, optional
         Where to print; standard output by default.
 
     Returns
     -------
-    int
-        Exit status: 0 if every check is good, else 1.
+    bool
+        Whether every check is good.
 
     Raises
     ------
     UnknownName
         If nothing is registered under a name; before any check runs.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
-    subjects = [subject for spec in specs for subject in _subjects(spec)]
+    console = console or Console(highlight=False)
+    choices = [registry.choose(kind, spec) for kind, spec in plugins]
     failures = n_checks = 0
-    for kind, spec in subjects:
-        console.print(f"[bold]{kind} {escape(spec)}[/bold]")
-        check = check_method if kind == "method" else check_dataset
-        for report in check(spec, raise_on_failure=False):
-            n_checks += 1
-            failures += not report.good
-            console.print(_line(report))
-    console.print(
-        f"{n_checks - failures} of {n_checks} checks hold"
-        + (f", {failures} {'does' if failures == 1 else 'do'} not" if failures else "")
-    )
-    return 1 if failures else 0
+    for choice in choices:
+        console.print(f"[bold]{choice.kind} {escape(choice.label)}[/bold]", soft_wrap=True)
+        if choice.kind == "method":
+            reports = check_method(registry.make_method(choice.name, **choice.parameters), raise_on_failure=False)
+        else:
+            reports = check_dataset(choice.name, **choice.parameters, raise_on_failure=False)
+        for report in reports:
+            console.print(_line(report), soft_wrap=True, highlight=False)
+        n_checks += len(reports)
+        failures += sum(not report.good for report in reports)
+    verdict = f", {failures} {'does' if failures == 1 else 'do'} not" if failures else ""
+    console.print(f"{n_checks - failures} of {n_checks} checks hold{verdict}", highlight=False)
+    return not failures
 
 
 _STYLES = {"passed": "green", "failed": "bold red", "expected failure": "yellow", "unexpected pass": "bold red"}
@@ -155,15 +146,6 @@ def _line(report: CheckReport) -> str:
     style = _STYLES[report.outcome]
     message = f": {escape(report.message)}" if report.message else ""
     return f"  [{style}]{report.outcome:<16}[/{style}] {report.check} ({report.seconds:.1f} s){message}"
-
-
-def _subjects(spec: str) -> list[tuple[str, str]]:
-    name, _ = registry.parse_spec(spec)
-    known = {"method": registry.methods(), "dataset": registry.datasets()}
-    found = [(kind, spec) for kind, entries in known.items() if name in entries]
-    if not found:
-        raise UnknownName("method or dataset", name, {**known["method"], **known["dataset"]})
-    return found
 
 
 def _label(method: Method) -> str:
