@@ -1,0 +1,112 @@
+"""Methods that misbehave, each in one way; all else about them is the empty graph."""
+
+import ctypes
+import os
+import sys
+import time
+
+import numpy as np
+
+from bench.errors import MissingDependency
+from bench.registry import register_method
+from bench.types import Capabilities, Estimate, Fitted, Meta, Method
+
+
+class _Empty(Method):
+    capabilities = Capabilities(deterministic=True)
+    meta = Meta("A method of a test.")
+
+    def fit(self, observed, *, rng, budget=None):
+        self.misbehave()
+        d = observed.n_variables
+        return Fitted(Estimate(np.zeros((d, d)), point_graph=np.zeros((d, d), dtype=bool), graph_kind="dag"))
+
+    def misbehave(self):
+        raise AssertionError
+
+
+@register_method("raises")
+class Raises(_Empty):
+    def misbehave(self):
+        raise KeyError("no such thing\nsecond line")
+
+
+@register_method("hangs")
+class Hangs(_Empty):
+    def misbehave(self):
+        time.sleep(3600)
+
+
+@register_method("exits")
+class Exits(_Empty):
+    def misbehave(self):
+        os._exit(3)
+
+
+@register_method("crashes")
+class Crashes(_Empty):
+    def misbehave(self):
+        ctypes.string_at(0)
+
+
+@register_method("allocates")
+class Allocates(_Empty):
+    def misbehave(self):
+        kept = []
+        while True:
+            kept.append(np.ones(2_000_000))
+            time.sleep(0.005)
+
+
+@register_method("forks")
+class Forks(_Empty):
+    def misbehave(self):
+        os.fork()  # both go on: the copy must not answer
+
+
+@register_method("prints")
+class Prints(_Empty):
+    def misbehave(self):
+        print("noise " * 10_000)
+        os.write(1, b"raw noise\n" * 10_000)
+        print("more noise", file=sys.stderr)
+
+
+@register_method("disturbs")
+class Disturbs(_Empty):
+    def misbehave(self):
+        np.random.seed(0)  # noqa: NPY002
+        os.environ["OMP_NUM_THREADS"] = "7"
+        os.chdir("/")
+
+
+@register_method("nothing")
+class Nothing(_Empty):
+    def fit(self, observed, *, rng, budget=None):
+        return None
+
+
+@register_method("nonsense")
+class Nonsense(_Empty):
+    def fit(self, observed, *, rng, budget=None):
+        return Fitted(Estimate(np.zeros((observed.n_variables + 1,) * 2)))
+
+
+@register_method("lacks")
+class Lacks(_Empty):
+    def misbehave(self):
+        raise MissingDependency("the package 'nowhere' is not installed: pip install nowhere")
+
+
+@register_method("fails_later")
+class FailsLater(_Empty):
+    capabilities = Capabilities(estimates_targets=True, adapts=True)
+
+    def fit(self, observed, *, rng, budget=None):
+        d = observed.n_variables
+        fitted = Fitted(Estimate(np.zeros((d, d)), np.zeros((observed.n_environments, d))))
+        fitted.adapt = self.adapt
+        return fitted
+
+    def adapt(self, new, *, rng):
+        raise RuntimeError("cannot adapt")

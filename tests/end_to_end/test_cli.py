@@ -1,0 +1,201 @@
+"""The command line: a mistake costs one line, a stopped run resumes to the same table, a plugin joins in one flag."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from runs import without_times
+
+from bench import cli
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = Path(__file__).parent / "plugins"
+
+SUITE = """
+description: a small run
+repetitions: 6
+timeout: 20
+plugins: [witness.py]
+datasets:
+  - name: synthetic
+    label: small
+    parameters: {n_variables: 4, n_observational: 30, n_environments: 3, n_per_environment: 10, n_targets: 1}
+methods: ["slow[seconds=0.3]", "witness", "empty", "random"]
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    (tmp_path / "witness.py").write_text((PLUGINS / "witness.py").read_text())
+    path = tmp_path / "small.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call the command line in this process; return exit status, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["run_bench.py", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "120")
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def _start(*arguments, **more):
+    environment = {**os.environ, "COLUMNS": "120"}
+    command = [sys.executable, str(ROOT / "run_bench.py"), *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1, **more)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quik"], "unknown suite 'quik'; did you mean 'quick'?"),
+        (["run", "absent.yaml"], "no such file"),
+        (["run", "quick", "-m", "ut_igps"], "unknown method 'ut_igps'; did you mean 'ut_igsp'?"),
+        (["run", "quick", "-m", "ut_igsp[alpa=1]"], "did you mean 'alpha'?"),
+        (["run", "quick", "-m", "ut_igsp[alpha=2]"], "less than 1, got 2"),
+        (["run", "quick", "-d", "sach"], "did you mean 'sachs'?"),
+        (["run", "quick", "--timeout", "-1"], "command line: timeout: input should be greater than 0, got -1"),
+        (["run", "quick", "--plugin", "absent.py"], "no such file"),
+        (["show", "gis"], "did you mean 'gies'?"),
+        (["report", "absent"], "absent"),
+        (["test-plugin", "gis"], "did you mean 'gies'?"),
+        (["test-plugin", "absent.py"], "no such file"),
+    ],
+)
+def test_a_mistake_costs_one_line(call, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call(*arguments)
+    assert status == 2
+    assert message.lower() in err.lower()
+    assert err.count("\n") == 1
+    assert not out
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_option_is_refused(call):
+    status, _, err = call("run", "quick", "--job", "2")
+    assert status == 2
+    assert "--job" in err
+
+
+def test_a_dry_run_lists_every_cell_and_computes_none(call, suite, tmp_path):
+    status, out, _ = call("run", suite, "--dry-run", "--repetitions", "2", "--output", tmp_path / "run")
+    assert status == 0
+    assert len(re.findall(r"^unknown +small", out, re.MULTILINE)) == 8
+    assert "8 rows, 8 cells to compute" in out
+    assert not (tmp_path / "run" / "cells").exists()
+
+
+def test_a_run_prints_its_table_and_says_where_everything_lies(call, suite, tmp_path):
+    status, out, err = call(
+        "run", suite, "--repetitions", "2", "--jobs", "1", "--output", tmp_path / "run", "-m", "witness", "-m", "empty"
+    )
+    assert status == 0, err
+    assert "witness" in out
+    assert "SHD" in out
+    for folder in ("plots", "tables", "rows.parquet"):
+        assert (tmp_path / "run" / folder).exists()
+    assert str(tmp_path / "run") in out.replace("\n", "")
+    rows = pd.read_parquet(tmp_path / "run" / "rows.parquet")
+    assert len(rows) == 4
+    # Where the output is no terminal, progress is plain lines.
+    assert "running: 4/4, 0 failed" in out
+    assert "\x1b" not in out
+
+
+def test_failures_are_counted_and_shown(call, suite, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["--plugin", PLUGINS / "trouble.py", "-m", "raises", "-m", "empty", "--repetitions", "1", "--output", run]
+    status, out, err = call("run", suite, *arguments)
+    assert status == 0, err
+    assert "1 of 2 rows failed" in out
+    status, out, _ = call("show", "--failed", run)
+    assert "KeyError" in out
+    cell = pd.read_parquet(run / "rows.parquet").set_index("method").loc["raises", "cell"]
+    status, out, _ = call("show", cell[:8], "--output", run)
+    assert "Traceback" in out
+    assert "misbehave" in out
+
+
+def test_a_plugin_joins_the_suite_with_one_flag(call, suite, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text((PLUGINS / "edited.txt").read_text())
+    status, out, _ = call("run", suite, "--plugin", plugin, "--dry-run", "--repetitions", "1", "--output", tmp_path / "run")
+    assert status == 0
+    assert re.search(r"small +0 +edited +run", out)
+    assert re.search(r"small +0 +empty +run", out)
+
+
+def test_everything_is_listed_and_shown(call):
+    status, out, _ = call("list")
+    assert status == 0
+    for name in ("ut_igsp", "synthetic", "quick"):
+        assert re.search(rf"^{name}\b", out, re.MULTILINE)
+        shown = call("show", name)
+        assert shown[0] == 0
+        assert name in shown[1]
+    assert "alpha" in call("show", "ut_igsp")[1]
+
+
+def _wait_for_cells(run, n, process):
+    deadline = time.monotonic() + 90
+    while len(list(run.glob("cells/[!.]*/record.json"))) < n:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "the run made no progress"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_stopped_run_resumes_to_the_table_of_an_undisturbed_one(call, suite, tmp_path, how):
+    run = tmp_path / "run"
+    process = _start("run", suite, "--jobs", "2", "--output", run, start_new_session=True)
+    _wait_for_cells(run, 5, process)
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as a terminal does: the whole foreground group
+    else:
+        os.kill(process.pid, how)
+    _, err = process.communicate(timeout=60)
+    if how != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "resume with: python" in err
+        assert "--jobs 2" in err
+        assert "Traceback" not in err
+    kept = len(list(run.glob("cells/[!.]*/record.json")))
+    assert 5 <= kept < 24
+    assert call("run", suite, "--jobs", "1", "--output", run)[0] == 0
+    assert call("run", suite, "--jobs", "1", "--output", tmp_path / "undisturbed")[0] == 0
+    resumed, undisturbed = (pd.read_parquet(r / "rows.parquet") for r in (run, tmp_path / "undisturbed"))
+    pd.testing.assert_frame_equal(without_times(resumed), without_times(undisturbed))
+    assert len(resumed) == 24
+
+
+def test_the_same_suite_gives_the_same_rows_in_a_spawned_process(call, suite, tmp_path):
+    arguments = ["run", suite, "--repetitions", "2", "-m", "slow", "-m", "random"]
+    assert call(*arguments, "--jobs", "1", "--output", tmp_path / "here")[0] == 0
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "run_bench.py"), *map(str, arguments), "--jobs", "2", "--output", str(tmp_path / "there")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHASHSEED": "4242"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    here, there = (without_times(pd.read_parquet(tmp_path / r / "rows.parquet")) for r in ("here", "there"))
+    pd.testing.assert_frame_equal(here, there)

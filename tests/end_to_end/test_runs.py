@@ -1,0 +1,213 @@
+"""Whole runs through the Python entry point: what a method sees, what a failure costs, what rows depend on."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from runs import without_times
+
+from bench import metrics, registry, runner, store
+from bench.errors import InputError
+from bench.plan import list_cells, pending
+from bench.suites import Suite
+
+SMALL = {"n_variables": 4, "n_observational": 30, "n_environments": 3, "n_per_environment": 10, "n_targets": 1}
+HELD_OUT = {**SMALL, "n_held_out": 4, "few_shot_sizes": [2, 5], "n_query": 6}
+
+
+def _suite(methods, *, parameters=SMALL, **keys):
+    dataset = {"name": "synthetic", "label": "small", "parameters": parameters}
+    return Suite(**{"name": "test", "datasets": [dataset], "methods": methods, **keys})
+
+
+def test_a_method_that_fails_costs_its_own_row_and_nothing_else(plugins, tmp_path):
+    expected = {
+        "raises": ("error", "KeyError"),
+        "hangs": ("timeout", "2"),
+        "exits": ("error", "3"),
+        "crashes": ("error", "SIGSEGV"),
+        "allocates": ("out_of_memory", "500"),
+        "nothing": ("invalid", "NoneType"),
+        "nonsense": ("invalid", r"(4, 4)"),
+        "lacks": ("skipped", "nowhere"),
+        "fails_later": ("error", "adapt to 2 samples: RuntimeError"),
+        "forks": ("ok", ""),
+        "prints": ("ok", ""),
+        "disturbs": ("ok", ""),
+        "empty": ("ok", ""),
+    }
+    suite = _suite(list(expected), parameters=HELD_OUT, timeout=2, memory=500)
+    rows = runner.run(suite, output=tmp_path).set_index("method")
+    assert rows["status"].to_dict() == {m: s for m, (s, _) in expected.items()}
+    for method, (_, reason) in expected.items():
+        assert reason in rows.loc[method, "reason"], rows.loc[method, "reason"]
+        assert "\n" not in rows.loc[method, "reason"]
+    scores = [m for m in metrics.METRICS if not m.endswith(("seconds", "mb"))]
+    for method in ("forks", "prints", "disturbs"):
+        pd.testing.assert_series_equal(rows.loc[method, scores], rows.loc["empty", scores], check_names=False)
+    failed = rows[rows["status"].isin(["error", "timeout", "out_of_memory", "invalid", "skipped"])]
+    assert failed[scores].isna().all(axis=None)
+    record = store.load_cell(tmp_path, rows.loc["raises", "cell"]).record
+    assert "misbehave" in record["traceback"]
+    assert "noise" in store.load_cell(tmp_path, rows.loc["prints", "cell"]).record["log"]
+
+
+def test_rows_do_not_depend_on_workers_or_order(plugins, tmp_path):
+    methods = ["witness", "slow[seconds=0]", "marginal", "random", "adapting_witness"]
+    keys = {"repetitions": 3, "tracks": ["unknown", "oracle"], "parameters": HELD_OUT}
+    alone = runner.run(_suite(methods, **keys), output=tmp_path / "alone", jobs=1)
+    together = runner.run(_suite(methods, **keys), output=tmp_path / "together", jobs=2)
+    turned = runner.run(_suite(methods[::-1], **keys), output=tmp_path / "turned", jobs=2)
+    pd.testing.assert_frame_equal(without_times(alone), without_times(together))
+    by = ["track", "repetition", "method"]
+    first, second = (without_times(rows).sort_values(by, ignore_index=True) for rows in (alone, turned))
+    pd.testing.assert_frame_equal(first, second)
+    assert (alone["status"] == "ok").all()
+    assert alone["problem"].nunique() == 3
+
+
+def test_a_subset_of_a_run_meets_the_same_draws(plugins, tmp_path):
+    whole = runner.run(_suite(["witness", "slow[seconds=0]", "empty"], repetitions=2), output=tmp_path / "whole")
+    part = runner.run(_suite(["witness", "slow[seconds=0]"]), output=tmp_path / "part", methods=["slow"])
+    both = whole[(whole["method"] == part["method"][0]) & (whole["repetition"] == 0)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(without_times(both), without_times(part))
+
+
+def test_methods_see_shuffled_scaled_data_and_answers_come_back_in_order(plugins, tmp_path):
+    suite = _suite(["witness", "adapting_witness"], parameters=HELD_OUT)
+    rows = runner.run(suite, output=tmp_path)
+    problem = store.load_problem(tmp_path, rows["problem"][0])
+    pooled = problem.observed.pooled()
+    mean, scale = pooled.mean(axis=0), pooled.std(axis=0)
+
+    def fingerprint(X):
+        Z = (X - mean) / scale
+        return 0.5 + np.arctan(Z.mean(axis=0) * 3 + (Z**3).mean(axis=0)) / np.pi
+
+    value = fingerprint(pooled)
+    edges = np.outer(value, value**2) * (1 - np.eye(4))
+    targets = np.stack([fingerprint(e.X) for e in problem.observed.environments])
+    for cell in rows["cell"]:
+        result = store.load_cell(tmp_path, cell).result
+        np.testing.assert_allclose(result.estimate.edge_probability, edges, atol=1e-10)
+        np.testing.assert_allclose(result.estimate.target_probability, targets, atol=1e-10)
+        assert list(result.adapted) == [2, 5]
+        for size, adapted in result.adapted.items():
+            few = np.stack([fingerprint(h.support[:size]) for h in problem.held_out])
+            np.testing.assert_allclose(adapted.target_probability, few, atol=1e-10)
+    # The density is that of raw units: a standard normal of z has density N(x; mean, scale²).
+    density = result.held_out_log_density
+    assert len(density) == 4
+    z = (problem.held_out[1].query - mean) / scale
+    expected = -0.5 * z**2 - 0.5 * np.log(2 * np.pi) - np.log(scale)
+    np.testing.assert_allclose(density[1], expected[None], atol=1e-10)
+    row = rows.set_index("method").loc["adapting_witness"]
+    assert row["interventional_nll"] == pytest.approx(
+        -np.mean(
+            np.concatenate(
+                [
+                    (-0.5 * ((h.query - mean) / scale) ** 2 - 0.5 * np.log(2 * np.pi) - np.log(scale))[:, ~h.targets].ravel()
+                    for h in problem.held_out
+                ]
+            )
+        )
+    )
+    assert row["adapt_seconds"] >= 0
+    assert not math.isnan(row["few_shot_target_auroc_n2"])
+
+
+def test_targets_are_told_on_the_oracle_track_alone(plugins, tmp_path):
+    rows = runner.run(_suite(["told", "curious"], tracks=["unknown", "oracle"]), output=tmp_path)
+    rows = rows.set_index(["track", "method"])
+    assert rows.loc[("unknown", "told"), "status"] == "skipped"
+    assert "targets" in rows.loc[("unknown", "told"), "reason"]
+    assert rows.loc[("oracle", "told"), "target_exact_match"] == 1
+    assert rows["targets_given"].to_dict() == {
+        ("unknown", "told"): False,
+        ("unknown", "curious"): False,
+        ("oracle", "told"): True,
+        ("oracle", "curious"): False,
+    }
+    # A method that ignores targets is one cell on both tracks, and was told nothing on either.
+    assert rows.loc[("unknown", "curious"), "cell"] == rows.loc[("oracle", "curious"), "cell"]
+    assert rows.loc[("oracle", "curious"), "target_recall"] == 0
+
+
+def test_what_is_stored_is_not_computed_again(plugins, tmp_path, monkeypatch):
+    suite = _suite(["slow[seconds=0]", "raises"], repetitions=2)
+    first = runner.run(suite, output=tmp_path)
+    monkeypatch.setattr(runner, "run_cell", None)  # computing anything would fail now
+    again = runner.run(suite, output=tmp_path)
+    pd.testing.assert_frame_equal(first, again)
+
+
+def test_failed_cells_are_computed_again_only_on_request(plugins, tmp_path):
+    suite = _suite(["slow[seconds=0]", "raises"])
+    runner.run(suite, output=tmp_path)
+    planned = runner.plan(suite, output=tmp_path)
+    assert pending(tmp_path, planned) == []
+    assert [c.method.name for c in pending(tmp_path, planned, retry_failed=True)] == ["raises"]
+
+
+def test_an_edited_method_is_computed_again_and_no_other(tmp_path, plugins):
+    file = tmp_path / "edited.py"
+    file.write_text((plugins / "edited.txt").read_text())
+    registry.load_plugin(file)
+    suite = _suite(["edited", "slow[seconds=0]"])
+    problems = {c.problem.key: c.problem for c in runner.plan(suite, output=tmp_path)}
+    before = {c.method.name: c.cell for c in list_cells(suite, list(problems.values()))}
+    file.write_text(file.read_text() + "\n# edited\n")
+    store.source_identity.cache_clear()
+    after = {c.method.name: c.cell for c in list_cells(suite, list(problems.values()))}
+    assert after["edited"] != before["edited"]
+    assert after["slow"] == before["slow"]
+
+
+def test_limits_and_seed_are_part_of_a_cell(tmp_path):
+    def cells(**keys):
+        return {c.cell for c in runner.plan(_suite(["empty"], **keys), output=tmp_path)}
+
+    base = cells()
+    assert cells() == base
+    assert not base & cells(timeout=7)
+    assert not base & cells(memory=900)
+    assert not base & cells(seed=1)
+    assert not base & cells(preprocessing={"scaling": "none"})
+
+
+def test_a_wrong_dataset_parameter_stops_before_any_fit(tmp_path):
+    suite = _suite(["empty"], parameters={**SMALL, "edges_per_node": 40.0})
+    with pytest.raises(InputError, match="dataset 'small': "):
+        runner.run(suite, output=tmp_path)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_frames_beside_the_rows_hold_probabilities_and_truth(tmp_path):
+    rows = runner.run(_suite(["empty", "marginal"], repetitions=2), output=tmp_path)
+    edges = pd.read_parquet(tmp_path / "edges.parquet")
+    assert len(edges) == 2 * 4 * 3  # methods × ordered pairs, of the first repetition
+    assert set(edges["problem"]) == {rows["problem"][0]}
+    targets = pd.read_parquet(tmp_path / "targets.parquet")
+    truth = store.load_problem(tmp_path, rows["problem"][0]).truth
+    assert targets["truth"].sum() == truth.targets.sum()
+    assert pd.read_parquet(tmp_path / "rows.parquet").equals(rows)
+
+
+def test_undefined_metrics_say_why(tmp_path):
+    row = runner.run(_suite(["empty"]), output=tmp_path).iloc[0]
+    reasons = json.loads(row["undefined"])
+    assert math.isnan(row["target_f1"])
+    assert reasons["target_f1"]
+    assert all(math.isnan(row[name]) for name in reasons)
+
+
+def test_progress_counts_every_cell_and_tells_failures(plugins, tmp_path):
+    seen = []
+    runner.run(_suite(["empty", "raises"], repetitions=2), output=tmp_path, watch=seen.append)
+    cells = [p for p in seen if p.phase == "cells"]
+    assert [p.done for p in cells] == [0, 1, 2, 3, 4]
+    assert cells[-1].failed == 2
+    assert sum(p.trouble for p in cells) == 2
+    assert not (tmp_path / "running").exists() or not list((tmp_path / "running").iterdir())
