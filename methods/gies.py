@@ -41,9 +41,12 @@ class Gies(PointMethod):
     """GIES with the Gaussian BIC, given the targets of every environment.
 
     It models *do*-interventions: an intervened variable is cut from its parents, and its samples in that environment say
-    nothing of its mechanism. Under shift, scale or mechanism-change interventions that model is wrong. The package's own
-    score suffers most: on linear-Gaussian problems (d = 10, 500 observational samples and 10 environments of 50 to 100 with
-    one or two targets) its SHD was about 1 under hard interventions and 13 under shifts, with the true targets.
+    nothing of its mechanism. Under shift, scale or mechanism-change interventions that model is wrong. Measured on 40
+    linear-Gaussian problems (d = 10, 1.5 edges per node, 500 observational samples, 10 environments of 50 to 100 with one
+    or two targets, all told), the mean SHD was 1.8 under hard interventions and 6.3 under shifts; 2.5 and 14.9 with
+    ``intercept="per_environment"``, to which a shift is invisible.
+
+    The package lists all paths of the graph at every step, so that 20 variables take seconds, and dense graphs much longer.
 
     The answer is an interventional essential graph; ``edge_probability`` is 1 for a directed edge and .5 in both directions
     for an undirected one.

@@ -19,6 +19,7 @@ from bench.graphs import apply_meek_rules, edge_scores_of_class
 from bench.registry import register_method
 from bench.types import BoolArray, Budget, Capabilities, Estimate, Fitted, FloatArray, Meta, Observed
 
+
 @register_method("jci_pc")
 class JciPc(PointMethod):
     """PC on the samples of all environments, joined with one indicator for each that is not known to be observational.
@@ -167,7 +168,7 @@ def pc(
     test = PartialCorrelationTest(data, budget)
     skeleton, separating = _skeleton(test, data.n_variables, n_variables, alpha, max_conditioning)
     arrows = _collider_strength(skeleton, separating, test, n_variables)
-    graph = skeleton & ~(arrows.T > arrows)
+    graph = skeleton & (arrows >= arrows.T)
     graph[n_variables:, :n_variables] = skeleton[n_variables:, :n_variables]
     graph[:n_variables, n_variables:] = False
     return apply_meek_rules(graph)
@@ -207,7 +208,7 @@ def _collider_strength(skeleton: BoolArray, separating: Any, test: PartialCorrel
     """
     strength = np.full(skeleton.shape, -1.0)
     for middle in range(n_variables):
-        for i, j in combinations(np.flatnonzero(skeleton[middle]), 2):
+        for i, j in combinations(np.flatnonzero(skeleton[middle]).tolist(), 2):
             if skeleton[i, j] or min(i, j) >= n_variables or any(middle in s for s in separating[i, j]):
                 continue
             p_value = max(test(i, j, s) for s in separating[i, j])

@@ -7,16 +7,20 @@ interventions are strong, and its precision is what the graph has to add.
 from __future__ import annotations
 
 import warnings
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Lt
-from scipy import special, stats
+from scipy import special
 
 from bench.registry import register_method
 from bench.types import Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Method, Observed
 
 _SMALLEST_P_VALUE = float(np.finfo(np.float64).tiny)
+
+_FEWEST_FOR_WELCH = 5
+"""Samples on each side below which Welch's approximate degrees of freedom are off: at 2 against 2000 Gaussian samples, p-values
+below .001 come 25 times too often, at 3 about 5 times, from 5 on less than twice."""
 
 
 @register_method("marginal")
@@ -48,12 +52,13 @@ class Marginal(Method):
     B. L. Welch, "The generalization of 'Student's' problem when several different population variances are involved",
     Biometrika 34 (1947). M. B. Brown, A. B. Forsythe, "Robust tests for the equality of variances", JASA 69 (1974). S. Holm,
     "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979). Deviations: with
-    one sample on a side, the other side's variance stands for both in the t test (Student's, exact for Gaussians of equal
-    variance); Brown-Forsythe needs three samples on each side, and else is left out of the family.
+    fewer than five samples on a side, the t test is Student's with pooled variance, which is exact where nothing changed and
+    needs but one sample; Brown-Forsythe needs three samples on each side, and else is left out of the family.
     """
 
     capabilities = Capabilities(estimates_targets=True, edge_output="binary", adapts=True, deterministic=True)
     meta = Meta("Marginal two-sample tests against the reference, Holm-adjusted; no edge (floor for targets).")
+    expected_failures: ClassVar = {"edges_beat_chance": "it answers for targets only"}
 
     def __init__(self, alpha: Annotated[float, Gt(0), Lt(1)] = 0.05) -> None:
         self.alpha = alpha
@@ -66,6 +71,9 @@ class Marginal(Method):
             references = [_pooled(environments[:e] + environments[e + 1 :]) for e in range(len(environments))]
         kept = observed.pooled() if reference is None else reference
         return FittedMarginal(_estimate(environments, references, self.alpha), kept, self.alpha)
+
+    def warm_up(self) -> None:
+        two_sample_p_values(np.zeros((3, 1)), np.zeros((3, 1)))
 
 
 class FittedMarginal(Fitted):
@@ -138,21 +146,21 @@ def two_sample_p_values(X: FloatArray, reference: FloatArray) -> FloatArray:
     Returns
     -------
     float64 (3, d)
-        Rows: Welch's t, Brown-Forsythe, Kolmogorov-Smirnov. NaN where undefined. Two equal constants give 1, two different
+        Rows: t, Brown-Forsythe, Kolmogorov-Smirnov. NaN where undefined. Two equal constants give 1, two different
         ones 0 in the t test.
     """
     # Relative to one reference value, so that what is constant becomes exactly zero and large offsets cost no precision.
     X, reference = X - reference[0], reference - reference[0]
-    return np.stack([_welch(X, reference), _brown_forsythe(X, reference), _kolmogorov_smirnov(X, reference)])
+    return np.stack([_t_test(X, reference), _brown_forsythe(X, reference), _kolmogorov_smirnov(X, reference)])
 
 
-def _welch(X: FloatArray, Y: FloatArray) -> FloatArray:
+def _t_test(X: FloatArray, Y: FloatArray) -> FloatArray:
     n, m = len(X), len(Y)
-    if max(n, m) < 2:
+    if n + m < 3:
         return np.full(X.shape[1], np.nan)
-    if min(n, m) < 2:
-        larger = X if n > m else Y
-        spread, degrees = larger.var(axis=0, ddof=1) * (1 / n + 1 / m), np.full(X.shape[1], max(n, m) - 1.0)
+    if min(n, m) < _FEWEST_FOR_WELCH:
+        pooled = (n * X.var(axis=0) + m * Y.var(axis=0)) / (n + m - 2)
+        spread, degrees = pooled * (1 / n + 1 / m), np.full(X.shape[1], n + m - 2.0)
     else:
         a, b = X.var(axis=0, ddof=1) / n, Y.var(axis=0, ddof=1) / m
         spread = a + b
@@ -172,14 +180,16 @@ def _brown_forsythe(X: FloatArray, Y: FloatArray) -> FloatArray:
 
 
 def _kolmogorov_smirnov(X: FloatArray, Y: FloatArray) -> FloatArray:
+    from scipy.stats import ks_2samp  # at first use: listing the methods stays fast
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # exact counts that overflow fall back to the asymptotic ones
-        return np.array([stats.ks_2samp(x, y).pvalue for x, y in zip(X.T, Y.T, strict=True)])
+        return np.array([ks_2samp(x, y).pvalue for x, y in zip(X.T, Y.T, strict=True)])
 
 
 def _two_sided_t(difference: FloatArray, spread: FloatArray, degrees: FloatArray) -> FloatArray:
     statistic = _ratio(difference, spread)
-    return np.minimum(1.0, 2 * special.stdtr(np.maximum(degrees, 1.0), -statistic))
+    return np.asarray(np.minimum(1.0, 2 * special.stdtr(np.maximum(degrees, 1.0), -statistic)))
 
 
 def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class VarianceSortAndRegress(SortAndRegress):
     )
 
     def criterion(self, X: FloatArray) -> FloatArray:
-        return X.var(axis=0)
+        return np.asarray(X.var(axis=0))
 
 
 @register_method("r2_sort_regress")
@@ -83,6 +84,7 @@ class RSquaredSortAndRegress(SortAndRegress):
         "Sort by R² on all other variables, regress on predecessors (floor).",
         "Reisach et al., A Scale-Invariant Sorting Criterion to Find a Causal Order in Additive Noise Models, NeurIPS 2023",
     )
+    expected_failures: ClassVar = {"edges_beat_chance": "R² gives no order away where weights are balanced and effects few"}
 
     def criterion(self, X: FloatArray) -> FloatArray:
         return r_squared(X)
