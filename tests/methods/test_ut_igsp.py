@@ -177,12 +177,12 @@ def test_large_samples_give_the_class_and_the_targets():
     assert exact >= 9
 
 
-@pytest.mark.parametrize(("kind", "most_shd", "least_f1"), [("hard", 5.5, 0.8), ("shift", 4.0, 0.88)])
+@pytest.mark.parametrize(("kind", "most_shd", "least_f1"), [("hard", 5.8, 0.8), ("shift", 4.4, 0.85)])
 def test_accuracy_on_the_standard_linear_problems(kind, most_shd, least_f1):
     """d = 10, 500 observational samples, 10 environments of 50 to 100 with 1 or 2 targets, 1.5 edges per node, 20 draws.
 
-    Over 40 other draws the means were 3.1 and .89 (hard), 2.0 and .94 (shift) with standard errors over 20 of about .8 and
-    .02: the limits lie three standard errors off.
+    Over 40 other draws the means were 3.1 and .89 (hard), 2.0 and .94 (shift) with standard errors over 20 of about .9, .8
+    (SHD) and .03 (F1): the limits lie three standard errors off.
     """
     spec = (
         "synthetic[n_variables=10,edges_per_node=1.5,n_observational=500,n_environments=10,"
