@@ -210,9 +210,9 @@ def test_a_column_constant_only_without_intervention_takes_its_unit_from_all_sam
 
 @pytest.mark.parametrize("transform", ["sqrt", "log1p"])
 def test_negative_values_are_refused_with_the_variables_name(transform):
-    with pytest.raises(InputError, match=f"'{transform}' needs values of at least 0, got -.* in variable 'b'"):
-        X = np.array([[1.0, -2.0], [1.0, 3.0]])
-        prepare(Problem(Observed((Environment(X),)), None, variable_names=("a", "b")), transform=transform, seed=0)
+    problem = Problem(Observed((Environment(np.array([[1.0, -2.0], [1.0, 3.0]])),)), None, variable_names=("a", "b"))
+    with pytest.raises(InputError, match=f"'{transform}' needs values of at least 0, got -2 in variable 'b'"):
+        prepare(problem, transform=transform, seed=0)
 
 
 def test_negative_held_out_values_are_refused_too():
