@@ -118,7 +118,7 @@ def _figure(width: float, height: float, title: str, caption: str) -> Figure:
     caption_lines = textwrap.wrap(caption, int(width * _CHARACTERS_PER_INCH))
     foot, top = 0.15 * len(caption_lines) + 0.15, 0.2 * len(title_lines) + 0.1
     total = height + foot + top
-    figure = Figure(figsize=(width, total))
+    figure = Figure(figsize=(width, total), dpi=150)
     FigureCanvasAgg(figure)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.005, foot / total, 0.99, height / total), w_pad=0.06, h_pad=0.05))
     edge = 0.08 / width
@@ -192,7 +192,9 @@ def _axis_label(metric: str) -> str:
     return "\n".join(textwrap.wrap(info(metric).label + arrow, 30))
 
 
-_INTERVALS = "bars are 95 % bootstrap intervals over problems (none where n = 1)"
+_INTERVALS = (
+    "bars are 95\N{NO-BREAK SPACE}% bootstrap intervals over problems (none where n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}1)"
+)
 
 
 # --- data of the plots ------------------------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ def _errors(entries: Sequence[Any]) -> list[list[float]]:
 
 
 def _track_title(track: str) -> str:
-    return TRACK_TITLES.get(track, track)
+    return TRACK_TITLES.get(track, track).replace(" ", "\N{NO-BREAK SPACE}")  # kept together where the title wraps
 
 
 # --- (1) scores by method and dataset ---------------------------------------------------------------------------------
@@ -851,11 +853,20 @@ def save(figure: Figure, directory: Path, stem: str) -> list[Path]:
     """Write a figure as PNG (150 dots per inch) and SVG, whole or not at all, the same bytes for the same figure."""
     paths = []
     with _look():
+        _fix_layout(figure)
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+            figure.savefig(buffer, format=kind, metadata=metadata)
             paths.append(write_atomic(directory / f"{stem}.{kind}", buffer.getvalue()))
     return paths
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Lay the figure out once and round the places: the solver of the constraints differs from call to call by rounding."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(x, 5) for x in axes.get_position(original=True).bounds])  # type: ignore[arg-type]
 
 
 def write_plots(

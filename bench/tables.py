@@ -323,7 +323,7 @@ def _notes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]) -
     few = few[few["n_paired"] > 0]
     if len(few):
         notes.append(f"Too few paired problems (under {MINIMUM_PAIRS}) to tell from the first: {', '.join(few['method'])}.")
-    notes += _failures(rows)
+    notes += failure_notes(rows)
     notes += _skipped(rows)
     unranked = {m: why for m, why in comparison.ranking.unranked.items() if not why.startswith("skipped")}
     notes += [f"Not ranked: {_grouped(unranked)}."] if unranked else []
@@ -372,7 +372,8 @@ def _marks(comparison: Comparison, methods: pd.DataFrame, metrics: Sequence[str]
     return [f"{'; '.join(marks)}."] if marks else []
 
 
-def _failures(rows: pd.DataFrame) -> list[str]:
+def failure_notes(rows: pd.DataFrame) -> list[str]:
+    """One line on who failed how often and why; none where nobody did."""
     failed = rows[rows["status"].isin(FAILURES)]
     parts = []
     for method, of_method in failed.groupby("method", sort=True):
