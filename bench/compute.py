@@ -24,7 +24,7 @@ from bench.isolation import Outcome, Worker
 from bench.plan import PlannedCell, soft_budget
 from bench.preprocessing import Prepared, prepare
 from bench.seeds import derive_seed
-from bench.suites import Suite
+from bench.suites import Preprocessing, Suite
 from bench.types import Environment, Estimate, Observed, Problem, Result
 
 
@@ -34,8 +34,8 @@ def _problem(run: Path, key: str) -> Problem:
 
 
 @functools.lru_cache(maxsize=2)
-def _prepared(run: Path, key: str, transform: str, scaling: str, seed: int) -> Prepared:
-    return prepare(_problem(run, key), transform=transform, scaling=scaling, seed=seed)
+def _prepared(run: Path, key: str, settings: Preprocessing, seed: int) -> Prepared:
+    return prepare(_problem(run, key), transform=settings.transform, scaling=settings.scaling, seed=seed)
 
 
 _worker: Worker | None = None
@@ -68,7 +68,7 @@ def run_cell(run: Path, suite: Suite, plan: PlannedCell) -> tuple[str, float]:
     start = time.perf_counter()
     settings = suite.preprocessing
     shuffle = derive_seed("shuffle", plan.problem.data_seed)
-    prepared = _prepared(run, plan.problem.key, settings.transform, settings.scaling, shuffle)
+    prepared = _prepared(run, plan.problem.key, settings, shuffle)
     with _shown_as_running(run, plan) as show:
         steps = _Steps(_own_worker(), suite, plan, prepared.problem, show)
         try:

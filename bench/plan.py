@@ -16,6 +16,7 @@ from typing import Any
 
 from bench import registry, store
 from bench.errors import InputError, MissingData
+from bench.files import write_atomic
 from bench.preprocessing import Prepared, prepare
 from bench.seeds import data_seed, derive_seed, method_seed
 from bench.suites import DatasetItem, MethodItem, Preprocessing, Suite
@@ -120,7 +121,7 @@ def plan_problem(run: Path, seed: int, preprocessing: Preprocessing, dataset: Da
         raise InputError(f"dataset '{dataset.label}': {reason}") from None
     except Exception as reason:
         report = store.problem_path(run, store.digest(key)).with_suffix(".traceback.txt")
-        store.write_atomic(report, traceback.format_exc())
+        write_atomic(report, traceback.format_exc())
         text = f"dataset failed: {type(reason).__name__}: {reason} (traceback in problems/{report.name})"
         return dataclasses.replace(planned, skipped=" ".join(text.split()))
     if from_files:

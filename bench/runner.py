@@ -30,6 +30,7 @@ from bench import store
 from bench.columns import FAILURES
 from bench.compute import close_worker, run_cell
 from bench.errors import InputError
+from bench.files import write_atomic
 from bench.parallel import parallel
 from bench.plan import PlannedCell, PlannedProblem, list_cells, pending, plan_problem
 from bench.scoring import as_frame, score_problem
@@ -101,7 +102,7 @@ def run(
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     _clean(directory)
-    store.write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
+    write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
     planned = plan(specification, output=directory, jobs=jobs, scheduler=scheduler, watch=watch)
     _compute(directory, specification, planned, jobs, retry_failed, scheduler, watch)
     return _score(directory, specification, planned, jobs, scheduler, watch)

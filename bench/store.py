@@ -40,6 +40,7 @@ import pandas as pd
 
 from bench import registry
 from bench.errors import BenchError, InputError
+from bench.files import write_atomic
 from bench.seeds import canonical
 from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
 
@@ -159,22 +160,6 @@ def machine() -> dict[str, Any]:
 
 
 # --- writing whole or not at all --------------------------------------------------------------------------------------
-
-
-def write_atomic(path: Path, content: bytes | str) -> Path:
-    """Write a file so that a reader, or a crash, sees the old one or the new one and never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from bench import registry, store
 from bench.errors import InputError
+from bench.files import write_atomic
 from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
 
 
@@ -94,14 +95,14 @@ def test_a_record_of_a_newer_schema_is_refused(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
-    path = store.write_atomic(tmp_path / "rows", "old")
+    path = write_atomic(tmp_path / "rows", "old")
 
     def full(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
-        store.write_atomic(path, "new")
+        write_atomic(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
