@@ -297,10 +297,12 @@ def test_sizes_and_numbers_are_those_asked_for():
         seed=0,
         few_shot_sizes=[2, 4],
         n_query=9,
+        held_out_n_targets=3,
     )
     assert [e.X.shape for e in problem.observed.environments] == [(40, 7), (5, 7), (6, 7), (7, 7)]
     assert problem.truth.targets.sum(axis=1).tolist() == [0, 2, 2, 2]
     assert [(h.support.shape, h.query.shape, h.sizes) for h in problem.held_out] == [((4, 7), (9, 7), (2, 4))] * 2
+    assert [h.targets.sum() for h in problem.held_out] == [3, 3]
 
 
 @pytest.mark.parametrize(
