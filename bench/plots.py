@@ -440,6 +440,7 @@ def _draw_few_shot(
     rows = rows[rows["dataset"] == dataset]
     summary = _summaries(rows, names)
     axes.set_xscale("log")
+    axes.set_xlim(sizes[0] / 1.4, sizes[-1] * 1.4)  # first of all: one size alone spans no range of its own
     for i, method in enumerate(methods):
         curve = [summary[method, name] for name in names if (method, name) in summary]
         if not any(point.n for point in curve):
@@ -463,7 +464,6 @@ def _draw_few_shot(
     axes.xaxis.set_major_locator(FixedLocator(list(map(float, sizes))))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.set_xlim(sizes[0] / 1.4, sizes[-1] * 1.4)
     _limits(axes, metric, "y")
 
 
