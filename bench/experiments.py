@@ -24,6 +24,7 @@ Count = Annotated[int, Ge(0)]
 Positive = Annotated[int, Ge(1)]
 TargetChoice = Literal["independent", "covering"]
 Sampler = Callable[[StructuralModel, int], FloatArray]
+Counts = int | tuple[int, int] | dict[int, float]
 
 
 def _check_range(value: Counts) -> Counts:
@@ -34,14 +35,15 @@ def _check_range(value: Counts) -> Counts:
     return value
 
 
-Counts = int | tuple[int, int] | dict[int, float]
 TargetCounts = Annotated[
     Count | tuple[Count, Count] | Annotated[dict[Count, Probability], Len(1)], AfterValidator(_check_range)
 ]
 """Annotation of a number of targets: fixed, [low, high] alike, or number: probability."""
 
-Sizes = Positive | Annotated[list[Positive], Len(1)]
-"""Annotation of samples per environment: one size for all, a list with one per environment, or a range [low, high]."""
+SampleSizes = Positive | Annotated[list[Positive], Len(1)]
+"""Annotation of samples per environment: one size for all, a list with one per environment, or a range [low, high].
+
+Of two environments, two numbers are their sizes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ Size = Literal["constant", "hard_mean", "hard_variance", "shift", "scale", "adde
 Kinds = Literal[Kind, "mixture"] | Annotated[dict[Kind, Annotated[float, Ge(0)]], Len(1)]
 """Annotation: one kind, "mixture" (all alike), or kinds with their weights; one kind is drawn per environment."""
 
-Sizes = dict[Size, Draw]
+InterventionSizes = dict[Size, Draw]
 """Annotation: sizes that differ from ``DEFAULT_SIZES``; forms as in ``bench.draws``."""
 
 DEFAULT_SIZES: Mapping[Size, Spec] = {

@@ -22,9 +22,8 @@ from annotated_types import Len
 
 from bench.data_directory import DataFile, read
 from bench.errors import InputError
-from bench.experiments import Count, HeldOutPlan, Positive, Sizes, TargetChoice, TargetCounts, run_experiment
-from bench.interventions import Interventions, Kinds
-from bench.interventions import Sizes as InterventionSizes
+from bench.experiments import Count, HeldOutPlan, Positive, SampleSizes, TargetChoice, TargetCounts, run_experiment
+from bench.interventions import Interventions, InterventionSizes, Kinds
 from bench.registry import register_dataset
 from bench.scm import SOURCE, IntArray, Linear, LinearModel, Node
 from bench.types import BoolArray, FloatArray, Meta, Problem
@@ -58,7 +57,7 @@ def fitted(
     network: Network = "ecoli70",
     n_observational: Count = 500,
     n_environments: Count = 10,
-    n_per_environment: Sizes = 100,
+    n_per_environment: SampleSizes = 100,
     n_targets: TargetCounts = 1,
     target_choice: TargetChoice = "independent",
     interventions: Kinds = "hard",

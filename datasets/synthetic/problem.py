@@ -15,13 +15,12 @@ from bench.experiments import (
     Count,
     HeldOutPlan,
     Positive,
-    Sizes,
+    SampleSizes,
     TargetChoice,
     TargetCounts,
     run_experiment,
 )
-from bench.interventions import Interventions, Kinds
-from bench.interventions import Sizes as InterventionSizes
+from bench.interventions import Interventions, InterventionSizes, Kinds
 from bench.registry import register_dataset
 from bench.scm import NoiseLaw
 from bench.types import Meta, Problem
@@ -47,7 +46,7 @@ def synthetic(
     source_variance: PositiveDraw | None = None,
     n_observational: Count = 500,
     n_environments: Count = 10,
-    n_per_environment: Sizes = 100,
+    n_per_environment: SampleSizes = 100,
     n_targets: TargetCounts = 1,
     target_choice: TargetChoice = "independent",
     interventions: Kinds = "hard",
