@@ -182,7 +182,7 @@ def _limits(axes: Axes, metric: str, axis: str) -> None:
     if kind.group in ("edge", "target") and kind.better == "higher":
         set_limits(-0.03, 1.03)
     elif kind.group == "graph":
-        set_limits(-0.04 * max(high, 1.0), max(high, 1.0))
+        set_limits(-0.04 * max(high, 1.0), 1.04 * max(high, 1.0))
         (axes.xaxis if axis == "x" else axes.yaxis).set_major_locator(MaxNLocator(6, integer=True))
 
 
@@ -412,7 +412,7 @@ def plot_few_shot(
     with _look():
         figure = _figure(
             1.2 + 3.2 * n_columns + _legend_width(methods),
-            max(3.0 * math.ceil(len(datasets) / n_columns), 0.19 * len(methods) + 0.6),
+            max(3.0 * math.ceil(len(datasets) / n_columns), _legend_height(methods, 1)),
             f"Few-shot {info(metric).label} on unseen environments · {_track_title(track)}",
             caption,
         )
@@ -487,6 +487,12 @@ def _legend_width(methods: Sequence[str]) -> float:
     return 0.6 + 0.075 * longest
 
 
+def _legend_height(methods: Sequence[str], n_more: int) -> float:
+    """Inches that the legend at the right takes, with ``n_more`` entries besides the methods."""
+    n_lines = n_more + sum(1 + _wrapped(m).count("\n") for m in methods)
+    return 0.135 * n_lines + 0.055 * (len(methods) + n_more) + 0.2
+
+
 def _legend(
     figure: Figure, methods: Sequence[str], styles: Mapping[str, Style], *, lines: bool, more: Sequence[Line2D] = ()
 ) -> None:
@@ -542,7 +548,7 @@ def plot_run_time(
     with _look():
         figure = _figure(
             1.2 + 3.4 * n_columns + _legend_width(methods),
-            max(3.2 * math.ceil(len(datasets) / n_columns), 0.19 * len(methods) + 0.9),
+            max(3.2 * math.ceil(len(datasets) / n_columns), _legend_height(methods, 2)),
             f"{info(metric).label} against run time · {_track_title(track)}",
             caption,
         )
@@ -553,11 +559,13 @@ def plot_run_time(
             axes.tick_params(axis="x", labelbottom=True)
             if i % n_columns == 0:
                 axes.set_ylabel(_axis_label(metric))
+        failed = set(rows.loc[rows["failed"] & rows["seconds"].notna(), "status"])
         marks = [
-            Line2D([], [], color="0.2", marker="x", linestyle="none", markersize=6, label="timeout"),
-            Line2D([], [], color="0.2", marker="+", linestyle="none", markersize=7, label="other failure"),
+            Line2D([], [], color="0.2", marker=marker, linestyle="none", markersize=6, label=label)
+            for marker, label, seen in (("x", "timeout", "timeout" in failed), ("+", "other failure", failed - {"timeout"}))
+            if seen
         ]
-        _legend(figure, methods, styles, lines=False, more=marks if any_failed else ())
+        _legend(figure, methods, styles, lines=False, more=marks)
     return figure
 
 

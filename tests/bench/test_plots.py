@@ -307,7 +307,7 @@ def test_without_truth_there_is_no_truth_panel():
 
 
 def test_too_many_methods_are_cut_and_the_caption_says_which():
-    methods = [f"m{i}" for i in range(3)]
+    methods = [f"m{i}" for i in range(5)]
     figure = plot_edges(edges_frame(methods, n_variables=4), track="unknown", max_methods=3, order=methods)
     assert list(panels(figure)) == ["truth", "m0", "m1", "m2"]
     assert "Not shown, for want of room: m3, m4." in caption_of(figure)
@@ -397,8 +397,8 @@ def test_no_text_overlaps_another_or_leaves_the_canvas(case):
     if case == "one":
         frame, edges = rows_frame(("only",), ("one",), repetitions=1, sizes=(10,)), edges_frame(("only",))
     else:
-        methods = [f"method_{i:02d}[alpha=0.001,bootstrap=20]" for i in range(20)]
-        datasets = [f"dataset_{i}[n_variables=20,edges_per_node=2]" for i in range(3)]
+        methods = [f"method_{i:02d}[alpha=0.001,bootstrap=20,conditional_independence=pooled]" for i in range(20)]
+        datasets = [f"dataset_{i}[n_variables=20,edges_per_node=2]" for i in range(2)]
         frame = rows_frame(methods, datasets, repetitions=2, failures=dict.fromkeys(methods, 0.3))
         edges = edges_frame(methods, n_variables=10)
     figures = [
