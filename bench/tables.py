@@ -311,7 +311,8 @@ def _reading(comparison: Comparison, methods: pd.DataFrame, metrics: Sequence[st
 
 def _notes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]) -> list[str]:
     sort_by, ranked = comparison.sort_by, comparison.ranking.n_problems
-    notes = [_diagnostics(rows)] if _diagnostics(rows) else []
+    data = _diagnostics(rows, few_shot=parse_few_shot(sort_by) is not None)
+    notes = [data] if data else []
     if not ranked:
         notes.append(f"No method is ranked: {info(sort_by).label} has no value on a problem that every method met.")
     elif ranked < comparison.n_problems:
@@ -322,7 +323,8 @@ def _notes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]) -
     few = comparison.summary[(comparison.summary["metric"] == sort_by) & (comparison.summary["verdict"] == "too_few")]
     few = few[few["n_paired"] > 0]
     if len(few):
-        notes.append(f"Too few paired problems (under {MINIMUM_PAIRS}) to tell from the first: {', '.join(few['method'])}.")
+        whom = "any method" if len(few) == len(comparison.order) - 1 else ", ".join(few["method"])
+        notes.append(f"Too few paired problems (under {MINIMUM_PAIRS}) to tell from the first: {whom}.")
     notes += failure_notes(rows)
     notes += _skipped(rows)
     unranked = {m: why for m, why in comparison.ranking.unranked.items() if not why.startswith("skipped")}
@@ -342,16 +344,19 @@ def _per_problem(rows: pd.DataFrame, column: str) -> float:
     return float(values.mean())
 
 
-def _diagnostics(rows: pd.DataFrame) -> str:
-    var, raw, r2, edges, targets = (
-        _per_problem(rows, c)
-        for c in ("varsortability", "varsortability_raw", "r2_sortability", "edge_prevalence", "target_prevalence")
-    )
+def _diagnostics(rows: pd.DataFrame, *, few_shot: bool) -> str:
+    """How much of the order the data give away, and the chance level of average precision."""
+    var, raw, r2 = (_per_problem(rows, c) for c in ("varsortability", "varsortability_raw", "r2_sortability"))
+    if few_shot:
+        new = [c for c in map(str, rows.columns) if (parse_few_shot(c) or ("", 0))[0] == "target_prevalence"]
+        prevalence = {"new targets": _per_problem(rows, min(new)) if new else math.nan}
+    else:
+        prevalence = {"edges": _per_problem(rows, "edge_prevalence"), "targets": _per_problem(rows, "target_prevalence")}
     parts = []
     if math.isfinite(var):
         in_raw_units = f" ({raw:.2f} in raw units)" if math.isfinite(raw) else ""
         parts.append(f"var-sortability {var:.2f}{in_raw_units}, R²-sortability {r2:.2f} (.5 gives no order away, 1 all of it)")
-    shares = [f"{name} {value:.3f}" for name, value in (("edges", edges), ("targets", targets)) if math.isfinite(value)]
+    shares = [f"{name} {value:.3f}" for name, value in prevalence.items() if math.isfinite(value)]
     if shares:
         parts.append(f"prevalence of {', '.join(shares)} (the average precision of chance)")
     return f"Data: {'; '.join(parts)}." if parts else ""

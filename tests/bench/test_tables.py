@@ -226,7 +226,7 @@ def test_one_problem_shows_dashes_for_its_intervals():
     board = leaderboard(table({"a": [1.0], "b": [4.0]}), track="unknown")
     line = next(line for line in to_markdown(board).splitlines() if line.startswith("| `b`"))
     assert line.split(" | ")[2:4] == ["4.0 –", "+3.0 –"]
-    assert "Too few paired problems" in said(board)
+    assert "Too few paired problems (under 6) to tell from the first: any method." in said(board)
     assert "1 problem" in board.title
 
 
@@ -243,6 +243,7 @@ def test_few_shot_tables_say_how_methods_without_adaptation_were_treated(rows):
     assert board.name == "leaderboard-unknown-few-shot"
     assert all(f"n={n} ↑" in text(board, 120) for n in (3, 10, 30))
     assert "fitted anew" in said(board)
+    assert "prevalence of new targets 0.100" in said(board)
 
 
 # --- refusals and files -----------------------------------------------------------------------------------------------
