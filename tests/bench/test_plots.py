@@ -227,7 +227,7 @@ def test_failures_stand_on_a_strip_at_the_worse_edge_timeouts_at_their_limit(met
     figure = plot_run_time(rows, metric, track="unknown")
     axes = panels(figure)["er"]
     (strip,) = [p for p in axes.patches if p.get_gid() == "failures"]
-    low, high = sorted((strip.get_y(), strip.get_y() + strip.get_height()))
+    (_, low), (_, high) = strip.get_extents().transformed(axes.transData.inverted()).get_points()
     on_strip = [
         xy for c in axes.collections if hasattr(c, "get_offsets") for xy in np.asarray(c.get_offsets()) if low <= xy[1] <= high
     ]

@@ -35,7 +35,8 @@ def whole(tmp_path_factory) -> tuple[Path, list[Path], str]:
     """A run with two tracks and all side frames, and its report."""
     rows = rows_frame(("empty", "ut_igsp"), tracks=("unknown", "oracle"), repetitions=6, sizes=(3, 10))
     few_shot = [c for c in rows if c.startswith("few_shot") and "average_precision" not in c and "prevalence" not in c]
-    rows = rows[~((rows["track"] == "oracle") & (rows["dataset"] == "sf"))].drop(columns=few_shot)
+    unplotted = [*few_shot, "edge_average_precision", "target_average_precision", "target_f1"]
+    rows = rows[~((rows["track"] == "oracle") & (rows["dataset"] == "sf"))].drop(columns=unplotted)
     directory = run_directory(
         tmp_path_factory.mktemp("run"),
         rows=rows,
