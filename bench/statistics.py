@@ -103,7 +103,8 @@ def expanded_tail(n: int, n_strata: int = 1, confidence: float = CONFIDENCE) -> 
 
     The plain percentile interval uses (1 - confidence) / 2 and is too narrow for few problems: by the factor
     √((n - 1)/n), and by normal instead of t quantiles. At five or fewer problems of one dataset the corrected interval is the
-    whole range of the bootstrap means.
+    whole range of the bootstrap means. Simulated coverage for normal (exponential) scores: .75 (.69) with 3 problems, .92 (.88)
+    with 5, .94 (.90) with 10, .95 (.93) with 30; four datasets of 3 problems: .94 (.90).
 
     Examples
     --------
