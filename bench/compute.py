@@ -38,6 +38,10 @@ def _prepared(run: Path, key: str, settings: Preprocessing, seed: int) -> Prepar
     return prepare(_problem(run, key), transform=settings.transform, scaling=settings.scaling, seed=seed)
 
 
+GRACE_SECONDS = 3.0
+"""How long a cell whose child was killed from outside waits before it is recorded as failed: whoever ends a whole run, be it
+joblib, a scheduler or an operator, ends the child a moment before this process, and that is no failure of the method."""
+
 _worker: Worker | None = None
 _worker_plugins: tuple[Path, ...] = ()
 
@@ -81,6 +85,8 @@ def run_cell(run: Path, suite: Suite, plan: PlannedCell) -> tuple[str, float]:
             restored, status, reason = None, "invalid", str(broken)
         finally:
             _own_worker().end_cell()
+    if steps.last is not None and steps.last.from_outside:
+        time.sleep(GRACE_SECONDS)
     record = {
         "status": status,
         "reason": reason,

@@ -11,6 +11,7 @@ Not here: what is run (``bench.runner``), and security. The child keeps accident
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import selectors
@@ -32,6 +33,7 @@ from bench.keeper import descendants
 Status = Literal["ok", "skipped", "timeout", "out_of_memory", "error", "invalid"]
 Progress = Callable[[float, str], None]
 
+_SENT_TO_WHOLE_RUNS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOG_BYTES = 20_000
 _CHUNK_BYTES = 1 << 18
 _SAMPLE_SECONDS = 0.02  # between looks at the memory; stretched so that looking takes at most a twentieth of the time
@@ -74,6 +76,8 @@ class Outcome:
         share are counted in each.
     log : str
         The last 20 kB that was printed, by Python or by C.
+    from_outside : bool
+        The child was killed, and not by us: perhaps together with the whole run.
     """
 
     status: Status
@@ -83,6 +87,7 @@ class Outcome:
     seconds: float
     peak_rss_mb: float
     log: str
+    from_outside: bool = False
 
 
 class Worker:
@@ -306,6 +311,7 @@ class _Call:
     def _died(self) -> Outcome:
         code = self._child.exit_code
         status: Status = "error"
+        from_outside = code is None or -code in _SENT_TO_WHOLE_RUNS
         if code is None:
             reason = "the process was lost together with its keeper"
         elif code >= 0:
@@ -314,9 +320,11 @@ class _Call:
             reason = f"the process was ended by {_signal_name(-code)}"
             if code == -signal.SIGKILL and _kernel_kills() > self._child.kernel_kills:
                 status, reason = "out_of_memory", f"{reason}: the system ran out of memory"
+                from_outside = False
         log = self._child.log()
         crash = log.rfind("Fatal Python error")
-        return self._outcome(status, reason, log[crash:] if crash >= 0 else "", None)
+        outcome = self._outcome(status, reason, log[crash:] if crash >= 0 else "", None)
+        return dataclasses.replace(outcome, from_outside=from_outside)
 
     def _killed(self, status: Status, reason: str) -> Outcome:
         now = time.monotonic()

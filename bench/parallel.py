@@ -17,33 +17,39 @@ from joblib.externals.loky import get_reusable_executor
 from bench import registry
 from bench.errors import BenchError, InputError
 
-
-def parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int, scheduler: str | None) -> Iterator[Any]:
-    """Yield results as they come, from this process, loky workers, or a Dask cluster."""
-    if not tasks:
-        return
-    plugins = registry.loaded_plugins()
-    if scheduler is not None:
-        with _dask(scheduler):
-            calls = (joblib.delayed(_in_worker)(function, plugins, True, task) for task in tasks)
-            yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(calls)
-    elif jobs == 1 or len(tasks) == 1:
-        yield from (function(*task) for task in tasks)
-    else:
-        calls = (joblib.delayed(_in_worker)(function, plugins, False, task) for task in tasks)
-        workers = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=1), _ended_when_stopped():
-            yield from workers(calls)
+Map = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]]
+"""Calls a function with each task's arguments and yields the results as they come, in any order."""
 
 
 @contextlib.contextmanager
-def _ended_when_stopped() -> Iterator[None]:
-    """Whatever stops the run stops its workers at once; joblib would let them finish and wait for more."""
-    try:
-        yield
-    except BaseException:
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        raise
+def workers(jobs: int, scheduler: str | None = None) -> Iterator[Map]:
+    """Yield a :data:`Map` over this process (``jobs`` = 1), loky workers, or the workers of a Dask scheduler.
+
+    Loky workers end with the block, at once where it is left by an exception: joblib would keep them for minutes, with
+    whatever plugins they have loaded.
+    """
+    if scheduler is not None:
+        with _dask(scheduler):
+            yield functools.partial(_joblib, joblib.Parallel(return_as="generator_unordered", batch_size=1), True)
+    elif jobs == 1:
+        yield lambda function, tasks: (function(*task) for task in tasks)
+    else:
+        stopped = True
+        try:
+            with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+                pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+                yield functools.partial(_joblib, pool, False)
+            stopped = False
+        finally:
+            get_reusable_executor().shutdown(wait=True, kill_workers=stopped)
+
+
+def _joblib(
+    pool: joblib.Parallel, on_dask: bool, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
+) -> Iterator[Any]:
+    plugins = registry.loaded_plugins()
+    if tasks:
+        yield from pool(joblib.delayed(_in_worker)(function, plugins, on_dask, task) for task in tasks)
 
 
 @functools.cache

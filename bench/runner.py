@@ -31,7 +31,7 @@ from bench.columns import FAILURES
 from bench.compute import close_worker, run_cell
 from bench.errors import InputError
 from bench.files import write_atomic
-from bench.parallel import parallel
+from bench.parallel import Map, workers
 from bench.plan import PlannedCell, PlannedProblem, list_cells, pending, plan_problem
 from bench.scoring import as_frame, score_problem
 from bench.suites import Suite, load_suite
@@ -103,22 +103,26 @@ def run(
     directory.mkdir(parents=True, exist_ok=True)
     _clean(directory)
     write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
-    planned = plan(specification, output=directory, jobs=jobs, scheduler=scheduler, watch=watch)
-    _compute(directory, specification, planned, jobs, retry_failed, scheduler, watch)
-    return _score(directory, specification, planned, jobs, scheduler, watch)
+    with workers(jobs, scheduler) as each:
+        planned = _plan(directory, specification, each, watch)
+        _compute(directory, specification, planned, retry_failed, each, jobs, watch)
+        return _score(directory, specification, planned, each, watch)
 
 
-def plan(
-    suite: Suite, *, output: Path, jobs: int = 1, scheduler: str | None = None, watch: Watcher | None = None
-) -> list[PlannedCell]:
+def plan(suite: Suite, *, output: Path, jobs: int = 1, scheduler: str | None = None) -> list[PlannedCell]:
     """Draw the problems and list every row of the run, without fitting anything."""
+    with workers(jobs, scheduler) as each:
+        return _plan(output, suite, each, None)
+
+
+def _plan(directory: Path, suite: Suite, each: Map, watch: Watcher | None) -> list[PlannedCell]:
     tasks = [
-        (output, suite.seed, suite.preprocessing, dataset, repetition)
+        (directory, suite.seed, suite.preprocessing, dataset, repetition)
         for dataset in suite.datasets
         for repetition in range(dataset.repetitions or suite.repetitions)
     ]
     problems: dict[tuple[str, int], PlannedProblem] = {}
-    for done in parallel(plan_problem, tasks, jobs, scheduler):
+    for done in each(plan_problem, tasks):
         problems[done.dataset.label, done.repetition] = done
         _tell(watch, Progress("problems", len(problems), len(tasks), last=done.dataset.label))
     ordered = [problems[dataset.label, repetition] for _, _, _, dataset, repetition in tasks]
@@ -129,9 +133,9 @@ def _compute(
     directory: Path,
     suite: Suite,
     planned: Sequence[PlannedCell],
-    jobs: int,
     retry_failed: bool,
-    scheduler: str | None,
+    each: Map,
+    jobs: int,
     watch: Watcher | None,
 ) -> None:
     waiting = pending(directory, planned, retry_failed)
@@ -139,15 +143,12 @@ def _compute(
     done, failed, left = total - len(waiting), 0, _TimeLeft(waiting, jobs)
     _tell(watch, Progress("cells", done, total))
     tasks = [(directory, suite, cell) for cell in waiting]
-    for cell, status, seconds in parallel(_computed, tasks, jobs, scheduler):
-        done, failed = done + 1, failed + (status in FAILURES)
+    for cell, status, seconds in each(_computed, tasks):
+        trouble = status in FAILURES
+        done, failed = done + 1, failed + trouble
         left.finished(cell, seconds)
-        _tell(
-            watch,
-            Progress(
-                "cells", done, total, failed, left.seconds(), f"{cell.label}: {status} in {seconds:.1f} s", status in FAILURES
-            ),
-        )
+        last = f"{cell.label}: {status} in {seconds:.1f} s"
+        _tell(watch, Progress("cells", done, total, failed, left.seconds(), last, trouble))
     close_worker()
 
 
@@ -155,20 +156,13 @@ def _computed(run: Path, suite: Suite, plan: PlannedCell) -> tuple[PlannedCell, 
     return (plan, *run_cell(run, suite, plan))
 
 
-def _score(
-    directory: Path,
-    suite: Suite,
-    planned: Sequence[PlannedCell],
-    jobs: int,
-    scheduler: str | None,
-    watch: Watcher | None,
-) -> pd.DataFrame:
+def _score(directory: Path, suite: Suite, planned: Sequence[PlannedCell], each: Map, watch: Watcher | None) -> pd.DataFrame:
     by_problem: dict[tuple[str, int], list[PlannedCell]] = {}
     for cell in planned:
         by_problem.setdefault((cell.problem.dataset.label, cell.problem.repetition), []).append(cell)
     tasks = [(directory, suite.name, (suite.timeout, suite.memory), cells) for cells in by_problem.values()]
     frames: dict[str, list[Any]] = {"rows": [], "edges": [], "targets": [], "reliability": []}
-    for done, found in enumerate(parallel(score_problem, tasks, jobs, scheduler), start=1):
+    for done, found in enumerate(each(score_problem, tasks), start=1):
         for name, rows in found.items():
             frames[name] += rows
         _tell(watch, Progress("scores", done, len(tasks)))
