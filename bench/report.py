@@ -144,7 +144,7 @@ def _boards(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
     for track in _tracks(rows):
         of_track = rows[rows["track"] == track]
         yield leaderboard(rows, track=track, sort_by=sort_by)
-        datasets = sorted(map(str, of_track["dataset"].unique()))
+        datasets = sorted(map(str, of_track.loc[of_track["status"] != "skipped", "dataset"].unique()))
         if len(datasets) > 1:
             yield from (leaderboard(rows, track=track, dataset=dataset, sort_by=sort_by) for dataset in datasets)
         few_shot = [few_shot_column(FEW_SHOT_METRIC, size) for size in few_shot_sizes(rows, FEW_SHOT_METRIC)]

@@ -241,8 +241,8 @@ def _values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 def rank(rows: pd.DataFrame, metric: str) -> Ranking:
     """Rank the methods of one track on the problems that all of them met; failures rank last and share that rank.
 
-    Not ranked, with the reason: a method that was skipped on some problem, and one whose score is undefined wherever it
-    answered (it does not offer the quantity). Ties share the mean of their ranks.
+    Not ranked, with the reason: a method that was skipped on a problem where another one has a score, and one whose score is
+    undefined wherever it answered (it does not offer the quantity). Ties share the mean of their ranks.
 
     Parameters
     ----------
@@ -263,10 +263,11 @@ def rank(rows: pd.DataFrame, metric: str) -> Ranking:
 
 def _rank(value: pd.DataFrame, status: pd.DataFrame, metric: str) -> Ranking:
     """:func:`rank` on one row per problem and one column per method."""
-    answered, skipped = status == "ok", status == "skipped"
+    answered, scored = status == "ok", value.notna().any(axis=1)
+    skipped = (status == "skipped") & np.asarray(scored)[:, None]
     silent = answered.any() & ~value.notna().any()
     unranked = {
-        str(m): f"skipped on {int(skipped[m].sum())} of {len(status)} problems"
+        str(m): f"skipped on {int(skipped[m].sum())} of {int(scored.sum())} problems"
         if skipped[m].any()
         else f"{info(metric).label} undefined wherever it answered"
         for m in status.columns
@@ -300,7 +301,7 @@ class Comparison:
     ranking : Ranking
         On ``sort_by``.
     n_problems : int
-        Problems that at least one method met.
+        Problems that at least one method met and was not skipped on.
     """
 
     sort_by: str
@@ -362,8 +363,9 @@ def compare(
         check_metric(metric)
     _check_sortable(sort_by)
     status = _pivot(rows, "status")
-    runs = status.columns[(status.notna() & (status != "skipped")).any()]
-    rows, status = rows[rows["method"].isin(runs)], status[runs].dropna(how="all")
+    ran = status.notna() & (status != "skipped")
+    status = status.loc[ran.any(axis=1), ran.any()]
+    rows = rows[rows["method"].isin(status.columns) & pd.MultiIndex.from_frame(rows[["dataset", "problem"]]).isin(status.index)]
     values = {metric: _values(rows, metric) for metric in metrics}
     rankings = {
         metric: Ranking({}, {}, 0) if info(metric).better == "neither" else _rank(value, status, metric)

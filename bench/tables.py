@@ -329,7 +329,7 @@ def _notes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]) -
     notes += _skipped(rows)
     unranked = {m: why for m, why in comparison.ranking.unranked.items() if not why.startswith("skipped")}
     notes += [f"Not ranked: {_grouped(unranked)}."] if unranked else []
-    notes += _undefined(rows, comparison, metrics)
+    notes += _undefined(rows, metrics)
     if "cut_short" in rows:
         cut = Counter(rows.loc[rows["cut_short"].eq(True) & (rows["status"] == "ok"), "method"])
         notes += [f"Answered with the best so far as the budget ran out: {_counted(cut)}."] if cut else []
@@ -388,13 +388,15 @@ def failure_notes(rows: pd.DataFrame) -> list[str]:
 
 
 def _skipped(rows: pd.DataFrame) -> list[str]:
+    """Who was skipped where and why; methods with the same fate share an entry."""
     skipped = rows[rows["status"] == "skipped"]
-    n_problems = rows.groupby(["dataset", "problem"]).ngroups
-    parts = []
+    n_problems, methods = rows.groupby(["dataset", "problem"]).ngroups, set(rows["method"])
+    fates: dict[str, set[str]] = {}
     for method, of_method in skipped.groupby("method", sort=True):
         on = "" if len(of_method) == n_problems else f" on {len(of_method)} of {n_problems} problems"
-        parts.append(f"{method}{on}{_why(of_method)}")
-    return [f"Skipped, so not ranked: {'; '.join(parts)}."] if parts else []
+        fates.setdefault(f"{on}{_why(of_method)}", set()).add(str(method))
+    parts = [f"{'every method' if who == methods else ', '.join(sorted(who))}{fate}" for fate, who in fates.items()]
+    return [f"Skipped: {'; '.join(parts)}."] if parts else []
 
 
 def _why(rows: pd.DataFrame) -> str:
@@ -408,22 +410,37 @@ def _why(rows: pd.DataFrame) -> str:
     return f" ({textwrap.shorten(reason, 100, placeholder=' …')}{more})"
 
 
-def _undefined(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]) -> list[str]:
-    """Who has no defined score on how many problems, and the commonest reason."""
-    parts = []
+def _undefined(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """On how many problems who has no defined score though it answered, and the commonest reason.
+
+    Problems where nobody has a score are told apart: they say something of the problem, not of a method.
+    """
+    answered = rows[rows["status"] == "ok"]
+    problem = pd.Series(list(zip(answered["dataset"], answered["problem"], strict=True)), index=answered.index, dtype=object)
+    nobody: dict[str, list[str]] = {}
+    somebody: dict[str, list[str]] = {}
     for metric in metrics:
-        of_metric = comparison.summary[(comparison.summary["metric"] == metric) & (comparison.summary["undefined"] > 0)]
-        if len(of_metric):
-            who = _counted(dict(zip(of_metric["method"], of_metric["undefined"], strict=True)))
-            parts.append(f"{_HEADS.get(metric, info(metric).label)} of {who}{_undefined_reason(rows, metric)}")
-    return [f"Undefined though answered (problems): {'; '.join(parts)}."] if parts else []
+        missing = answered[metric].isna() if metric in answered else pd.Series(True, index=answered.index)
+        scored = set(problem[~missing])
+        label = _HEADS.get(metric, info(metric).label)
+        without = problem.nunique() - len(scored)
+        if without and scored:
+            nobody.setdefault(f"on {without} of {problem.nunique()} problems", []).append(label)
+        who = Counter(answered.loc[missing & problem.isin(scored), "method"])
+        if who:
+            somebody.setdefault(f"of {_counted(who)}{_undefined_reason(answered, metric)}", []).append(label)
+    notes = [f"No method has a score {where}: {', '.join(labels)}." for where, labels in nobody.items()]
+    if somebody:
+        parts = (f"{', '.join(labels)} {who}" for who, labels in somebody.items())
+        notes.append(f"Undefined though answered (problems): {'; '.join(parts)}.")
+    return notes
 
 
 def _undefined_reason(rows: pd.DataFrame, metric: str) -> str:
     if "undefined" not in rows:
         return ""
     reasons: Counter[str] = Counter()
-    for text in rows.loc[rows["status"] == "ok", "undefined"].dropna():
+    for text in rows["undefined"].dropna():
         try:
             said = json.loads(text)
         except (TypeError, ValueError):

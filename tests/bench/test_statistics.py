@@ -225,6 +225,12 @@ def test_a_skipped_method_is_not_ranked_and_one_that_never_ran_is_not_listed():
     assert comparison.n_problems == 2
 
 
+def test_a_problem_on_which_every_method_was_skipped_costs_nobody_its_rank():
+    comparison = compare(table({"a": [2.0, "skipped"], "b": [3.0, "skipped"]}), [SHD], sort_by=SHD)
+    assert comparison.ranking.mean_rank == {"a": 1.0, "b": 2.0}
+    assert (comparison.n_problems, comparison.ranking.n_problems) == (1, 1)
+
+
 def test_a_method_that_offers_no_targets_is_not_ranked_on_them_but_one_that_always_fails_is_ranked_last():
     scores = {"graph_only": [np.nan, np.nan], "broken": ["error", "error"], "good": [0.9, 0.8]}
     ranking = rank(table(scores, "target_f1"), "target_f1")
@@ -276,7 +282,9 @@ def test_ranks_average_to_the_middle_and_counts_add_up(columns):
     summary, ranking = comparison.summary, comparison.ranking
     if ranking.mean_rank:
         assert np.mean(list(ranking.mean_rank.values())) == pytest.approx((len(ranking.mean_rank) + 1) / 2)
-    assert (summary["n"] + summary["failures"] + summary["undefined"] + summary["skipped"] == 4).all()
+    nobody_ran = sum(all(entry == "skipped" for entry in problem) for problem in zip(*columns, strict=True))
+    total = summary["n"] + summary["failures"] + summary["undefined"] + summary["skipped"]
+    assert (total == 4 - nobody_ran).all()
     known = summary.dropna(subset=["low"])
     rounding = 1e-12
     assert ((known["low"] <= known["mean"] + rounding) & (known["mean"] <= known["high"] + rounding)).all()

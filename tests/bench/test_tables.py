@@ -188,9 +188,26 @@ def test_failures_are_counted_by_kind_with_their_reason():
 def test_skipped_methods_stand_under_the_table_with_their_reason():
     board = leaderboard(table({"a": [1.0, 2.0], "never": ["skipped"] * 2, "partly": [1.0, "skipped"]}), track="unknown")
     assert "never" not in board.comparison.order
-    assert "Skipped, so not ranked: never (made-up skipped); partly on 1 of 2 problems (made-up skipped)." in board.notes
+    assert "Skipped: never (made-up skipped); partly on 1 of 2 problems (made-up skipped)." in board.notes
     partly = next(line for line in to_markdown(board).splitlines() if line.startswith("| `partly`"))
     assert partly.split(" | ")[1] == "–"
+
+
+def test_methods_skipped_alike_share_an_entry():
+    scores = {"a": [1.0, "skipped"], "b": [2.0, "skipped"], "never": ["skipped"] * 2}
+    assert "Skipped: a, b on 1 of 2 problems (made-up skipped); never (made-up skipped)." in said(
+        leaderboard(table(scores), track="unknown")
+    )
+    del scores["never"]
+    board = leaderboard(table(scores), track="unknown")
+    assert "Skipped: every method on 1 of 2 problems (made-up skipped)." in board.notes
+    assert board.title.endswith("1 problem")
+
+
+def test_problems_on_which_nobody_has_a_score_are_told_apart_from_undefined_scores():
+    board = leaderboard(table({"a": [1.0, np.nan, np.nan], "b": [1.0, 2.0, np.nan]}), track="unknown")
+    assert "No method has a score on 1 of 3 problems: SHD I-essential." in board.notes
+    assert "Undefined though answered (problems): SHD I-essential of a (1)." in board.notes
 
 
 def test_undefined_scores_are_counted_with_their_reason():
