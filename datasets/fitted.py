@@ -30,10 +30,7 @@ from bench.types import BoolArray, FloatArray, Meta, Problem
 
 Network = Literal["ecoli70", "arth150", "magic_irri"]
 
-_WHEEL = (
-    "https://files.pythonhosted.org/packages/0f/99/21be371103f6c690eb8653c1624bf1c015ab3a02f4f56da973c7b3c521b8/"
-    "pgmpy-1.0.0-py3-none-any.whl"
-)
+_WHEEL = "pip:pgmpy==1.0.0"
 _WHEEL_SHA256 = "7bec23b5507a466a612c19e93ce4b43f156c1293120ef53cf83797ba100c3d29"
 
 

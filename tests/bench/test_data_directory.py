@@ -1,6 +1,7 @@
 """Where a data file comes from: the data directory, the cache, the internet, or one line that says what to do."""
 
 import hashlib
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -94,3 +95,22 @@ def test_unwritable_cache_is_missing_data_too(tmp_path, monkeypatch):
 def test_nothing_is_printed_on_a_download(capfd):
     read(data_file(), downloader=Downloader(CONTENT))
     assert capfd.readouterr() == ("", "")
+
+
+def test_wheel_comes_through_the_users_pip(tmp_path, monkeypatch):
+    def pip(command, **_):
+        assert command[-1] == "package==1.0"
+        folder = Path(command[command.index("--dest") + 1])
+        (folder / "package-1.0-py3-none-any.whl").write_bytes(CONTENT)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    file = DataFile("x", "pip:package==1.0", hashlib.sha256(CONTENT).hexdigest())
+    assert read(file) == CONTENT
+
+
+def test_wheel_that_pip_cannot_find_is_missing_data(monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "WARNING: a\nERROR: No matching distribution found for package==1.0\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(MissingData, match="No matching distribution"):
+        read(DataFile("x", "pip:package==1.0", "0" * 64))
