@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,29 +43,33 @@ GRACE_SECONDS = 3.0
 """How long a cell whose child was killed from outside waits before it is recorded as failed: whoever ends a whole run, be it
 joblib, a scheduler or an operator, ends the child a moment before this process, and that is no failure of the method."""
 
-_worker: Worker | None = None
-_worker_plugins: tuple[Path, ...] = ()
+_workers: dict[int, tuple[Worker, tuple[Path, ...]]] = {}
+"""By thread: its isolated child, and the plugins which that knows. Dask workers may have several threads."""
 
 
 def _own_worker() -> Worker:
-    """The one isolated child of this process, reused for many cells."""
-    global _worker, _worker_plugins
-    if _worker is None or _worker_plugins != registry.loaded_plugins():
+    """The one isolated child of this thread, reused for many cells."""
+    plugins = registry.loaded_plugins()
+    thread = threading.get_ident()
+    if thread in _workers and _workers[thread][1] != plugins:
         close_worker()
-        _worker_plugins = registry.loaded_plugins()
-        _worker = Worker(plugins=_worker_plugins)
-    return _worker
+    if thread not in _workers:
+        _workers[thread] = Worker(plugins=plugins), plugins
+    return _workers[thread][0]
 
 
 def close_worker() -> None:
-    """End this process's isolated child, if there is one."""
-    global _worker
-    if _worker is not None:
-        _worker.close()
-        _worker = None
+    """End this thread's isolated child, if there is one."""
+    worker, _ = _workers.pop(threading.get_ident(), (None, ()))
+    if worker is not None:
+        worker.close()
 
 
-atexit.register(close_worker)
+@atexit.register
+def _close_all() -> None:
+    for worker, _ in _workers.values():
+        worker.close()
+    _workers.clear()
 
 
 def run_cell(run: Path, suite: Suite, plan: PlannedCell) -> tuple[str, float]:

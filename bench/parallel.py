@@ -15,7 +15,10 @@ import joblib
 from joblib.externals.loky import get_reusable_executor
 
 from bench import registry
-from bench.errors import BenchError, InputError
+from bench.errors import InputError
+
+CONNECT_SECONDS = 10.0
+"""How long a Dask scheduler may take to answer."""
 
 Map = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]]
 """Calls a function with each task's arguments and yields the results as they come, in any order."""
@@ -29,8 +32,8 @@ def workers(jobs: int, scheduler: str | None = None) -> Iterator[Map]:
     whatever plugins they have loaded.
     """
     if scheduler is not None:
-        with _dask(scheduler):
-            yield functools.partial(_joblib, joblib.Parallel(return_as="generator_unordered", batch_size=1), True)
+        with _client(scheduler) as client:
+            yield functools.partial(_on_dask, client)
     elif jobs == 1:
         yield lambda function, tasks: (function(*task) for task in tasks)
     else:
@@ -38,18 +41,38 @@ def workers(jobs: int, scheduler: str | None = None) -> Iterator[Map]:
         try:
             with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
                 pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-                yield functools.partial(_joblib, pool, False)
+                yield functools.partial(_on_joblib, pool)
             stopped = False
         finally:
             get_reusable_executor().shutdown(wait=True, kill_workers=stopped)
 
 
-def _joblib(
-    pool: joblib.Parallel, on_dask: bool, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
-) -> Iterator[Any]:
-    plugins = registry.loaded_plugins()
+def _on_joblib(pool: joblib.Parallel, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
     if tasks:
-        yield from pool(joblib.delayed(_in_worker)(function, plugins, on_dask, task) for task in tasks)
+        plugins, parent = registry.loaded_plugins(), os.getpid()
+        yield from pool(joblib.delayed(_in_worker)(function, plugins, task, parent) for task in tasks)
+
+
+def _on_dask(client: Any, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    """Straight on the cluster: joblib's Dask backend runs in the client where the cluster has a single core."""
+    import distributed
+
+    plugins = registry.loaded_plugins()
+    futures = [client.submit(_in_worker, function, plugins, task, pure=False) for task in tasks]
+    try:
+        for future in distributed.as_completed(futures):  # type: ignore[no-untyped-call]
+            yield future.result()
+    finally:
+        client.cancel(futures)
+
+
+def _in_worker(function: Callable[..., Any], plugins: Sequence[Path], task: tuple[Any, ...], parent: int | None = None) -> Any:
+    """Run a task in a worker that knows the same plugins, and that ends with ``parent`` where one is given."""
+    if parent is not None:
+        _end_with_parent(parent)
+    for plugin in plugins:
+        registry.load_plugin(plugin)
+    return function(*task)
 
 
 @functools.cache
@@ -64,31 +87,15 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
-def _in_worker(function: Callable[..., Any], plugins: Sequence[Path], must_be_dask: bool, task: tuple[Any, ...]) -> Any:
-    """Run a task in a worker that knows the same plugins; joblib's Dask backend can silently run in the client."""
-    if must_be_dask:
-        import distributed
-
-        try:
-            distributed.get_worker()
-        except ValueError:
-            raise BenchError("a task meant for the Dask cluster ran in the client; is the cluster up?") from None
-    else:
-        _end_with_parent(os.getppid())
-    for plugin in plugins:
-        registry.load_plugin(plugin)
-    return function(*task)
-
-
 @contextlib.contextmanager
-def _dask(scheduler: str) -> Iterator[None]:
+def _client(scheduler: str) -> Iterator[Any]:
     try:
         import distributed
     except ImportError:
-        raise InputError("a Dask scheduler needs the extra 'dask': pip install 'cadibench[dask]'") from None
+        raise InputError("a Dask scheduler needs the package distributed: pip install distributed") from None
     try:
-        client = distributed.Client(scheduler, timeout="10s")  # type: ignore[no-untyped-call]
+        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as reason:
         raise InputError(f"no Dask scheduler answers at '{scheduler}': {type(reason).__name__}") from None
-    with client, joblib.parallel_config(backend="dask", wait_for_workers_timeout=60):
-        yield
+    with client:
+        yield client

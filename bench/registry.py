@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import threading
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ def _literal(value: Any) -> str:
 _entries: dict[str, dict[str, Entry]] = {"method": {}, "dataset": {}}
 _loaded_plugins: dict[Path, ModuleType] = {}
 _builtins_loaded = False
+_loading = threading.RLock()
+"""Threads of one worker wait until the first of them has imported everything."""
 
 
 def register_method(name: str) -> Callable[[MethodClass], MethodClass]:
@@ -166,9 +169,13 @@ def _add(entry: Entry) -> None:
 
 def _load_builtins() -> None:
     global _builtins_loaded
-    if _builtins_loaded:
-        return
-    _builtins_loaded = True
+    with _loading:
+        if not _builtins_loaded:
+            _builtins_loaded = True
+            _import_builtins()
+
+
+def _import_builtins() -> None:
     for package_name in ("methods", "datasets"):
         package = importlib.import_module(package_name)
         for module in pkgutil.iter_modules(package.__path__):
@@ -193,7 +200,11 @@ def load_plugin(path: str | Path) -> ModuleType:
     InputError
         If there is no such file, or it fails to import.
     """
-    file = Path(path).resolve()
+    with _loading:
+        return _load_file(Path(path).resolve(), str(path))
+
+
+def _load_file(file: Path, path: str) -> ModuleType:
     if file in _loaded_plugins:
         return _loaded_plugins[file]
     if not file.is_file() or file.suffix != ".py":

@@ -263,7 +263,7 @@ def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | 
     stamped = {
         "schema_version": SCHEMA_VERSION,
         **record,
-        "machine": machine(),
+        "machine": machine() | {"process": os.getpid()},
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     try:
