@@ -249,7 +249,7 @@ def test_without_failures_there_is_no_strip():
 
 
 def shown_matrix(axes: Axes) -> np.ma.MaskedArray:
-    return axes.collections[0].get_array()
+    return axes.images[0].get_array()
 
 
 def test_heat_maps_show_the_probabilities_and_frame_the_true_edges():
@@ -401,6 +401,7 @@ def test_no_text_overlaps_another_or_leaves_the_canvas(case):
         datasets = [f"dataset_{i}[n_variables=20,edges_per_node=2]" for i in range(2)]
         frame = rows_frame(methods, datasets, repetitions=2, failures=dict.fromkeys(methods, 0.3))
         edges = edges_frame(methods, n_variables=10)
+        edges[["source", "target"]] = edges[["source", "target"]] + "_with_a_long_name"
     figures = [
         plot_scores(frame, SHD, track="unknown"),
         plot_few_shot(frame, "target_average_precision", track="unknown"),
