@@ -167,7 +167,7 @@ class _Steps:
     def _training(self) -> Observed:
         """The training environments, with their targets only where the track grants them."""
         observed, truth = self.problem.observed.without_targets(), self.problem.truth
-        if not self.plan.targets_given or truth is None:
+        if not self.plan.targets_given or truth is None or truth.targets is None:
             return observed
         rows = [frozenset(np.flatnonzero(row).tolist()) for row in truth.targets]
         return Observed(tuple(dataclasses.replace(e, targets=t) for e, t in zip(observed.environments, rows, strict=True)))

@@ -1,9 +1,11 @@
 """Scores of one estimate against the truth of its problem: the numbers of one row of the results table.
 
 Every metric is a function of one :class:`_Case`; it returns a float or raises :class:`Undefined` with the reason, which
-becomes NaN and is counted, never a constant. Only off-diagonal pairs that the truth scores count. Of a partially
-directed estimate an undirected edge counts one half in both directions wherever entries are counted (average precision,
-AUROC, F1, precision, recall, orientation) and is a mark of its own in the structural Hamming distances.
+becomes NaN and is counted, never a constant. Only off-diagonal pairs that the truth scores count; where it scores none, no
+metric of the groups "graph" and "edge" has a value. Where the targets are unknown, nothing has that is scored against them,
+those of held-out environments included. Of a partially directed estimate an undirected edge counts one half in both
+directions wherever entries are counted (average precision, AUROC, F1, precision, recall, orientation) and is a mark of its
+own in the structural Hamming distances.
 
 Not here: intervals, tests and means over problems (``bench.statistics``), and how columns are shown (``bench.columns``).
 """
@@ -87,6 +89,8 @@ def score_with_reasons(
         try:
             if problem.truth is None and info(column).group != "cost":
                 raise Undefined("no truth")
+            if info(column).group == "graph":  # some need no truth, but are there to be read beside those that do
+                case.require_scored_pairs()
             values[column] = float(value_of())
         except Undefined as reason:
             values[column], reasons[column] = float("nan"), str(reason)
@@ -149,7 +153,7 @@ def edge_rows(problem: Problem, result: Result) -> list[dict[str, Any]]:
     names, truth = problem.variable_names, problem.truth
     i, j = np.nonzero(~np.eye(len(names), dtype=bool))
     known = np.zeros(len(i), dtype=bool) if truth is None else truth.scored[i, j]
-    true = known if truth is None else truth.adjacency[i, j]
+    true = known if truth is None or truth.adjacency is None else truth.adjacency[i, j]
     graph, _ = _point_graph(result.estimate)
     columns = (i, j, result.estimate.edge_probability[i, j], graph[i, j], true, known)
     return [
@@ -174,20 +178,20 @@ def target_rows(problem: Problem, result: Result) -> list[dict[str, Any]]:
         ``called`` and ``truth``, None where it is not known.
     """
     _check(problem, result)
-    estimate, truth = result.estimate, problem.truth
+    estimate, true_targets = result.estimate, None if problem.truth is None else problem.truth.targets
     if estimate.target_probability is None and estimate.targets is None:
         return []
     called = _called_targets(estimate)
     probability = np.full(called.shape, np.nan) if estimate.target_probability is None else estimate.target_probability
     e, j = np.indices(called.shape).reshape(2, -1)
-    true = called if truth is None else truth.targets
+    true = called if true_targets is None else true_targets
     return [
         {
             "environment": environment,
             "variable": problem.variable_names[variable],
             "probability": p,
             "called": is_called,
-            "truth": None if truth is None else is_true,
+            "truth": None if true_targets is None else is_true,
         }
         for environment, variable, p, is_called, is_true in _rows(e, j, probability[e, j], called[e, j], true[e, j])
     ]
@@ -274,11 +278,23 @@ class _Case:
             raise Undefined("no truth")
         return self.problem.truth
 
+    def require_scored_pairs(self) -> None:
+        if self.truth.adjacency is None:
+            raise Undefined("the true graph is unknown")
+        if not self.truth.scored.any():
+            raise Undefined("no scored pairs")
+
+    @property
+    def true_graph(self) -> BoolArray:
+        self.require_scored_pairs()
+        assert self.truth.adjacency is not None
+        return self.truth.adjacency
+
     @property
     def true_dag(self) -> BoolArray:
-        if not graphs.is_acyclic(self.truth.adjacency):
+        if not graphs.is_acyclic(self.true_graph):
             raise Undefined("truth is cyclic")
-        return self.truth.adjacency
+        return self.true_graph
 
     @cached_property
     def point_graph(self) -> tuple[BoolArray, GraphKind]:
@@ -286,29 +302,37 @@ class _Case:
 
     @cached_property
     def edges(self) -> _Predictions:
-        scored = self.truth.scored
-        if not scored.any():
-            raise Undefined("no scored pairs")
+        truth, scored = self.true_graph, self.truth.scored
         called = graphs.edge_scores_of_class(self.point_graph[0])
         not_calibrated = None if self.edge_output == "posterior" else f"{self.edge_output} output"
-        truth, probability = self.truth.adjacency[scored], self.estimate.edge_probability[scored]
-        return _Predictions(truth, probability, called[scored], not_calibrated)
+        return _Predictions(truth[scored], self.estimate.edge_probability[scored], called[scored], not_calibrated)
 
     @cached_property
     def observational(self) -> BoolArray:
         return np.array([bool(e.is_observational) for e in self.problem.observed.environments])
 
-    @cached_property
+    def require_targets(self) -> None:
+        if self.truth.targets is None:
+            raise Undefined("the true targets are unknown")
+
+    @property
     def true_targets(self) -> BoolArray:
+        """Of all training environments, bool (E, d)."""
+        self.require_targets()
+        assert self.truth.targets is not None
+        return self.truth.targets
+
+    @cached_property
+    def scored_targets(self) -> BoolArray:
         """Bool (rows, d); environments known to be observational are left out, those that may be are not."""
-        rows = self.truth.targets[~self.observational]
+        rows = self.true_targets[~self.observational]
         if not len(rows):
             raise Undefined("no interventional environments")
         return rows
 
     @cached_property
     def targets(self) -> _Predictions:
-        return _target_predictions(self.true_targets, self.estimate, ~self.observational)
+        return _target_predictions(self.scored_targets, self.estimate, ~self.observational)
 
     @property
     def samples(self) -> BoolArray:
@@ -364,7 +388,7 @@ def _rows(*columns: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _shd(case: _Case) -> float:
-    return graphs.shd(case.point_graph[0], case.truth.adjacency, case.truth.scored)
+    return graphs.shd(case.point_graph[0], case.true_graph, case.truth.scored)
 
 
 def _shd_cpdag(case: _Case) -> float:
@@ -378,7 +402,7 @@ def _shd_cpdag(case: _Case) -> float:
 
 def _shd_interventional(case: _Case) -> float:
     """A DAG is judged by its class under the true targets; a method that answers with a class claims just that."""
-    targets = [np.flatnonzero(row).tolist() for row in case.truth.targets]
+    targets = [np.flatnonzero(row).tolist() for row in case.true_targets]
     truth = graphs.interventional_essential_graph(case.true_dag, targets)
     guess, kind = case.point_graph
     if kind == "dag":
@@ -396,7 +420,7 @@ def _extension(graph: BoolArray) -> BoolArray:
 def _expected_shd(case: _Case) -> float:
     """Cyclic samples are kept; a pair with both directions set is an undirected mark."""
     scored = graphs.marks(case.truth.scored) > 0
-    differs = graphs.marks(case.samples)[:, scored] != graphs.marks(case.truth.adjacency)[scored]
+    differs = graphs.marks(case.samples)[:, scored] != graphs.marks(case.true_graph)[scored]
     return float(case.estimate.weights() @ differs.sum(axis=1))
 
 
@@ -430,7 +454,7 @@ def _n_edges(case: _Case) -> float:
 
 def _orientation_accuracy(case: _Case) -> float:
     right = case.edges.called @ case.edges.truth
-    shared = graphs.skeleton(case.point_graph[0]) & graphs.skeleton(case.truth.adjacency) & case.truth.scored
+    shared = graphs.skeleton(case.point_graph[0]) & graphs.skeleton(case.true_graph) & case.truth.scored
     if not shared.any():
         raise Undefined("no true edge in the estimated skeleton")
     return float(right / (shared.sum() / 2))
@@ -548,6 +572,7 @@ def _skill_thresholded(loss: Loss) -> Callable[[_Predictions], float]:
 
 def _few_shot(case: _Case, size: int, metric: str) -> float:
     """A target metric over the held-out environments that come in this size."""
+    case.require_targets()
     held_out = case.problem.held_out
     rows = np.array([size in environment.sizes for environment in held_out], dtype=bool)
     if not rows.any():
@@ -564,6 +589,7 @@ def _interventional_nll(case: _Case) -> float:
     True targets are left out of the density and of the count, for every method alike. A sample of density zero costs
     infinity.
     """
+    case.require_targets()
     if not case.problem.held_out:
         raise Undefined("no held-out environments")
     if case.result.held_out_log_density is None:
@@ -646,7 +672,7 @@ _METRIC_FUNCTIONS: dict[str, Callable[[_Case], float]] = {
     "edge_prevalence": lambda case: float(case.edges.truth.mean()),
     "orientation_accuracy": _orientation_accuracy,
     **{f"edge_{name}": _of("edge", function) for name, function in _EVENT_FUNCTIONS.items()},
-    "target_prevalence": lambda case: float(case.true_targets.mean()),
+    "target_prevalence": lambda case: float(case.scored_targets.mean()),
     "observational_false_alarms": _observational_false_alarms,
     **{name: _of("target", function) for name, function in _TARGET_FUNCTIONS.items()},
     "interventional_nll": _interventional_nll,

@@ -53,12 +53,12 @@ class PlannedCell:
         return f"{self.problem.dataset.label} #{self.problem.repetition} · {self.method.label}"
 
 
-def why_not(capabilities: Capabilities, track: str, has_truth: bool) -> str:
+def why_not(capabilities: Capabilities, track: str, targets_known: bool) -> str:
     """Reason why a method cannot run on a track, empty where it can."""
     if capabilities.targets == "required" and track != "oracle":
         return "needs the targets, which this track hides"
-    if capabilities.targets != "ignored" and track == "oracle" and not has_truth:
-        return "needs the targets, and this dataset has no truth to grant them from"
+    if capabilities.targets != "ignored" and track == "oracle" and not targets_known:
+        return "needs the targets, and those of this dataset are not known"
     return ""
 
 
@@ -73,7 +73,7 @@ def list_cells(suite: Suite, problems: Sequence[PlannedProblem]) -> list[Planned
                 able = capabilities[item.label]
                 given = track == "oracle" and able.targets != "ignored"
                 seed = method_seed(problem.data_seed, item.name, item.parameters)
-                skipped = problem.skipped or why_not(able, track, bool(problem.known.get("has_truth", True)))
+                skipped = problem.skipped or why_not(able, track, bool(problem.known.get("targets_known", True)))
                 cell = "" if skipped else _cell_hash(suite, problem, item, given, seed)
                 planned.append(PlannedCell(track, problem, item, able, given and not skipped, seed, cell, skipped))
     return planned
@@ -135,7 +135,7 @@ def _known(problem: Problem, prepared: Prepared) -> dict[str, Any]:
     seen = prepared.problem
     return {
         "fingerprint": seen.fingerprint,
-        "has_truth": problem.truth is not None,
+        "targets_known": problem.truth is not None and problem.truth.targets is not None,
         "n_variables": seen.observed.n_variables,
         "n_environments": seen.observed.n_environments,
         "n_samples": seen.observed.n_samples,

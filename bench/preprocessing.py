@@ -17,7 +17,7 @@ from bench.errors import InputError, InvalidEstimate, UnknownName
 from bench.registry import with_sortability
 from bench.scm import IntArray
 from bench.seeds import generator
-from bench.types import Environment, FloatArray, HeldOut, Observed, Problem, Result, Truth
+from bench.types import Environment, FloatArray, HeldOut, Observed, Problem, Result
 
 Transform = Literal["none", "sqrt", "log1p", "auto"]
 Scaling = Literal["none", "observational", "pooled"]
@@ -126,7 +126,7 @@ def prepare(problem: Problem, *, transform: Transform = "none", scaling: Scaling
 
     prepared = Problem(
         observed=_convert_observed(problem.observed, convert, order),
-        truth=None if problem.truth is None else _permute_truth(problem.truth, order),
+        truth=None if problem.truth is None else problem.truth.permuted(order),
         held_out=tuple(HeldOut(convert(h.support), h.sizes, convert(h.query), h.targets[order]) for h in problem.held_out),
         diagnostics=_raw_diagnostics(problem),
     )
@@ -180,11 +180,6 @@ def _convert_observed(observed: Observed, convert: Callable[[FloatArray], FloatA
         return Environment(convert(e.X), e.is_observational, told)
 
     return Observed(tuple(environment(e) for e in observed.environments))
-
-
-def _permute_truth(truth: Truth, order: IntArray) -> Truth:
-    both = np.ix_(order, order)
-    return Truth(truth.adjacency[both], truth.targets[:, order], truth.scored[both])
 
 
 def _log_derivative(X: FloatArray, transform: str, observed: Observed) -> FloatArray:

@@ -358,7 +358,7 @@ def make_method(spec: str, **parameters: Any) -> Method:
 def make_problem(spec: str, *, seed: int, **parameters: Any) -> Problem:
     """Draw a problem in raw units; the same seed and parameters give the same problem.
 
-    Where the truth is known its ``diagnostics`` gain ``varsortability`` and ``r2_sortability`` (of the raw data).
+    Where the true graph is known its ``diagnostics`` gain ``varsortability`` and ``r2_sortability`` (of the raw data).
     """
     choice = choose("dataset", spec, parameters)
     rng = np.random.default_rng(derive_seed("problem", seed))
@@ -368,7 +368,7 @@ def make_problem(spec: str, *, seed: int, **parameters: Any) -> Problem:
 
 def with_sortability(problem: Problem) -> Problem:
     """The same problem with its sortability diagnostics, computed on the data as they are now."""
-    if problem.truth is None:
+    if problem.truth is None or problem.truth.adjacency is None:
         return problem
     found = sortability(problem.observed, problem.truth.adjacency)
     return Problem(problem.observed, problem.truth, problem.held_out, problem.variable_names, {**problem.diagnostics, **found})

@@ -84,7 +84,7 @@ def write_report(
         check_metric(sort_by)
     rows = check_rows(read_rows(run_directory))
     edges, targets = _read(run_directory, "edges"), _read(run_directory, "targets")
-    unscored = unscored_problems(edges)
+    unscored = unscored_problems(edges, targets)
     scored = rows[~_keys(rows).isin(unscored)]
     sort_by = sort_by or next((m for m in (SORT_BY, *DEFAULT_METRICS) if m in metrics_of(scored)), SORT_BY)
 
@@ -123,13 +123,15 @@ def _keys(frame: pd.DataFrame) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(frame[["dataset", "problem"]].astype(str))
 
 
-def unscored_problems(edges: pd.DataFrame | None) -> pd.MultiIndex:
-    """(dataset, problem) of each problem of which no true edge is known."""
-    if edges is None or edges.empty:
+def unscored_problems(edges: pd.DataFrame | None, targets: pd.DataFrame | None) -> pd.MultiIndex:
+    """(dataset, problem) of each problem of which neither the truth of a pair nor that of a target is known."""
+    frames = [frame for frame in (edges, targets) if frame is not None and not frame.empty]
+    if not frames:
         return pd.MultiIndex.from_arrays([[], []], names=["dataset", "problem"])
-    known = edges["truth"].notna().groupby([edges["dataset"].astype(str), edges["problem"].astype(str)]).any()
-    unknown = known.index[~known.to_numpy()]
-    return pd.MultiIndex.from_tuples(list(unknown), names=["dataset", "problem"]) if len(unknown) else unscored_problems(None)
+    keys = [_keys(frame) for frame in frames]
+    known = [key[frame["truth"].notna().to_numpy()] for key, frame in zip(keys, frames, strict=True)]
+    every, scored = (parts[0].append(parts[1:]).unique() for parts in (keys, known))
+    return every.difference(scored)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

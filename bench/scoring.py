@@ -18,7 +18,8 @@ from bench.columns import FAILURES, METRICS, ROW_COLUMNS, parse_few_shot
 from bench.plan import PlannedCell
 
 EDGE_ROWS_UP_TO = 100
-"""Edge and target rows (for heat maps) are kept of first repetitions with at most this many variables."""
+"""Edge and target rows (for heat maps) are kept of first repetitions with at most this many variables, and always where the
+truth is not known whole: there the estimates themselves are the answer."""
 
 
 def score_problem(run: Path, suite_name: str, limits: tuple[Any, Any], plans: Sequence[PlannedCell]) -> dict[str, list[Any]]:
@@ -26,6 +27,8 @@ def score_problem(run: Path, suite_name: str, limits: tuple[Any, Any], plans: Se
     frames: dict[str, list[Any]] = {"rows": [], "edges": [], "targets": [], "reliability": []}
     key = plans[0].problem.key
     problem = store.load_problem(run, key) if key else None
+    truth = None if problem is None else problem.truth
+    whole_truth = truth is not None and truth.adjacency is not None and truth.targets is not None
     scored: dict[tuple[str, str], Any] = {}
     for plan in plans:
         cell = store.load_cell(run, plan.cell) if plan.cell and store.cell_status(run, plan.cell) else None
@@ -41,12 +44,11 @@ def score_problem(run: Path, suite_name: str, limits: tuple[Any, Any], plans: Se
             row |= values | {"cut_short": cell.result.cut_short, "undefined": json.dumps(reasons, sort_keys=True)}
             about = {k: row[k] for k in ("track", "dataset", "repetition", "problem", "method")}
             small = problem.observed.n_variables <= EDGE_ROWS_UP_TO
-            if problem.truth is None or (small and plan.problem.repetition == 0):
+            if not whole_truth or (small and plan.problem.repetition == 0):
                 frames["edges"] += [about | r for r in metrics.edge_rows(problem, cell.result)]
                 frames["targets"] += [about | r for r in metrics.target_rows(problem, cell.result)]
-            if problem.truth is not None:
-                bins = metrics.reliability_bins(problem, cell.result, edge_output=output)
-                frames["reliability"] += [about | r for r in bins]
+            bins = metrics.reliability_bins(problem, cell.result, edge_output=output)
+            frames["reliability"] += [about | r for r in bins]
         frames["rows"].append(row)
     return frames
 

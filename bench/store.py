@@ -182,17 +182,17 @@ def problem_path(run: Path, key: str) -> Path:
     return run / "problems" / f"{key}.npz"
 
 
+_TRUTH_ARRAYS = ("adjacency", "targets", "scored")
+
+
 def save_problem(run: Path, key: str, problem: Problem, known: Mapping[str, Any]) -> None:
     """Store a problem in raw units, then ``known`` (what planning needs) beside it as JSON."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for e, environment in enumerate(problem.observed.environments):
         arrays[f"environment_{e}"] = environment.X
     if problem.truth is not None:
-        arrays |= {
-            "adjacency": problem.truth.adjacency,
-            "targets": problem.truth.targets,
-            "scored": problem.truth.scored,
-        }
+        truth = {name: getattr(problem.truth, name) for name in _TRUTH_ARRAYS}
+        arrays |= {name: array for name, array in truth.items() if array is not None}
     for h, held_out in enumerate(problem.held_out):
         arrays |= {
             f"support_{h}": held_out.support,
@@ -231,7 +231,7 @@ def load_problem(run: Path, key: str) -> Problem:
     with np.load(path) as arrays:
         flags = described["is_observational"]
         observed = Observed(tuple(Environment(arrays[f"environment_{e}"], flag) for e, flag in enumerate(flags)))
-        truth = Truth(arrays["adjacency"], arrays["targets"], arrays["scored"]) if "adjacency" in arrays else None
+        truth = Truth(*(arrays.get(name) for name in _TRUTH_ARRAYS)) if "scored" in arrays else None
         held_out = tuple(
             HeldOut(arrays[f"support_{h}"], tuple(arrays[f"sizes_{h}"]), arrays[f"query_{h}"], arrays[f"held_out_targets_{h}"])
             for h in range(described["n_held_out"])

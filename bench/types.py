@@ -68,6 +68,16 @@ def _frozen_array(
     return array
 
 
+def _permuted_square(value: Any, order: npt.NDArray[np.intp]) -> Any:
+    """The last two axes of an array, (..., d, d), in another order of the variables; None stays None."""
+    return None if value is None else value[..., order, :][..., :, order]
+
+
+def _permuted_columns(value: Any, order: npt.NDArray[np.intp]) -> Any:
+    """The columns of an array, (n, d), in another order of the variables; None stays None."""
+    return None if value is None else value[:, order]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Environment(_Frozen):
     """Samples of one environment.
@@ -175,32 +185,65 @@ class Observed(_Frozen):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth(_Frozen):
-    """What the scorer knows.
+    """What the scorer knows: the graph, the targets, or both.
 
     Parameters
     ----------
-    adjacency : bool (d, d)
-        ``A[i, j]`` is i -> j. A real reference graph may be cyclic.
-    targets : bool (E, d)
-        Rows follow the training environments.
+    adjacency : bool (d, d) or None
+        ``A[i, j]`` is i -> j. A real reference graph may be cyclic. None where the graph is unknown.
+    targets : bool (E, d) or None
+        Rows follow the training environments. None where the targets are unknown; those of held-out environments then count
+        as unknown, too.
     scored : bool (d, d), optional
-        Pairs that count, symmetric; all but the diagonal by default.
+        Pairs that count, symmetric; by default all but the diagonal, and none where the graph is unknown.
+
+    Raises
+    ------
+    InputError
+        If neither is known, a shape is wrong, a variable causes itself, or a pair of an unknown graph is to be scored.
+
+    Examples
+    --------
+    >>> Truth(None, np.eye(2)).scored.tolist()
+    [[False, False], [False, False]]
     """
 
-    adjacency: BoolArray
-    targets: BoolArray
+    adjacency: BoolArray | None
+    targets: BoolArray | None
     scored: BoolArray = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
-        adjacency = _frozen_array(self.adjacency, np.bool_, (None, None), "adjacency")
-        d = adjacency.shape[0]
-        adjacency = _frozen_array(adjacency, np.bool_, (d, d), "adjacency")
-        if adjacency.diagonal().any():
-            raise InputError(f"adjacency must have a zero diagonal, got a self-loop at {int(adjacency.diagonal().argmax())}")
-        targets = _frozen_array(self.targets, np.bool_, (None, d), "targets")
-        scored = ~np.eye(d, dtype=bool) if self.scored is None else np.asarray(self.scored, dtype=bool)
-        scored = _frozen_array(scored & scored.T & ~np.eye(d, dtype=bool), np.bool_, (d, d), "scored")
+        adjacency, targets, scored, d = self.adjacency, self.targets, self.scored, None
+        if adjacency is None and targets is None:
+            raise InputError("a truth needs the graph or the targets, got neither; where nothing is known it is None")
+        if adjacency is not None:
+            d = _frozen_array(adjacency, np.bool_, (None, None), "adjacency").shape[0]
+            adjacency = _frozen_array(adjacency, np.bool_, (d, d), "adjacency")
+            if adjacency.diagonal().any():
+                raise InputError(
+                    f"adjacency must have a zero diagonal, got a self-loop at {int(adjacency.diagonal().argmax())}"
+                )
+        if targets is not None:
+            targets = _frozen_array(targets, np.bool_, (None, d), "targets")
+            d = targets.shape[1]
+        scored = np.full((d, d), adjacency is not None) if scored is None else scored
+        scored = _frozen_array(scored, np.bool_, (d, d), "scored")
+        if adjacency is None and scored.any():
+            raise InputError("scored pairs need an adjacency, got None")
+        scored = _frozen_array(scored & scored.T & ~np.eye(len(scored), dtype=bool), np.bool_, (d, d), "scored")
         _set(self, adjacency=adjacency, targets=targets, scored=scored)
+
+    @property
+    def n_variables(self) -> int:
+        return len(self.scored)
+
+    def permuted(self, order: npt.NDArray[np.intp]) -> Truth:
+        """The same truth with variable ``order[i]`` in place i, ``order`` int (d,)."""
+        return Truth(
+            _permuted_square(self.adjacency, order),
+            _permuted_columns(self.targets, order),
+            _permuted_square(self.scored, order),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,8 +318,11 @@ class Problem(_Frozen):
         names = tuple(str(v) for v in self.variable_names) or tuple(f"X{i}" for i in range(d))
         if len(names) != d:
             raise InputError(f"variable_names must have {d} entries, got {len(names)}")
-        if self.truth is not None and self.truth.targets.shape != (n_environments, d):
-            raise InputError(f"truth.targets must have shape {(n_environments, d)}, got {self.truth.targets.shape}")
+        if self.truth is not None and self.truth.n_variables != d:
+            raise InputError(f"truth must have {d} variables, got {self.truth.n_variables}")
+        targets = None if self.truth is None else self.truth.targets
+        if targets is not None and targets.shape != (n_environments, d):
+            raise InputError(f"truth.targets must have shape {(n_environments, d)}, got {targets.shape}")
         if any(h.support.shape[1] != d for h in self.held_out):
             raise InputError(f"held-out environments must have {d} variables")
         _set(
@@ -292,6 +338,9 @@ class Problem(_Frozen):
 
         def add(*arrays: Any) -> None:
             for array in arrays:
+                if array is None:
+                    digest.update(b"unknown")
+                    continue
                 digest.update(repr((array.shape, array.dtype.str)).encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
 
@@ -409,19 +458,13 @@ class Estimate(_Frozen):
     def permuted(self, order: npt.NDArray[np.intp]) -> Estimate:
         """The same answer with variable ``order[i]`` in place i, ``order`` int (d,)."""
 
-        def square(value: Any) -> Any:
-            return None if value is None else value[..., order, :][..., :, order]
-
-        def columns(value: Any) -> Any:
-            return None if value is None else value[:, order]
-
         return dataclasses.replace(
             self,
-            edge_probability=square(self.edge_probability),
-            target_probability=columns(self.target_probability),
-            graph_samples=square(self.graph_samples),
-            point_graph=square(self.point_graph),
-            targets=columns(self.targets),
+            edge_probability=_permuted_square(self.edge_probability, order),
+            target_probability=_permuted_columns(self.target_probability, order),
+            graph_samples=_permuted_square(self.graph_samples, order),
+            point_graph=_permuted_square(self.point_graph, order),
+            targets=_permuted_columns(self.targets, order),
         )
 
 

@@ -2,10 +2,10 @@
 
 Every mistake in the files is answered with one line. Nothing is repaired: rows with missing values are refused, not dropped.
 
-The truth file is YAML or JSON, a mapping with the keys
+The truth file is YAML or JSON, a mapping with one or both of the keys ``edges`` and ``targets``:
 
-- ``edges``: list of pairs ``[cause, effect]``;
-- ``unscored``: list of pairs of variables of which it is not known whether an edge joins them (optional);
+- ``edges``: list of pairs ``[cause, effect]``, empty where there are none;
+- ``unscored``: list of pairs of variables of which it is not known whether an edge joins them (optional, beside ``edges``);
 - ``targets``: mapping of environment to the list of variables that it acts on; every environment that is not observational
   must stand there, with an empty list where it acts on none.
 
@@ -19,8 +19,8 @@ The truth file is YAML or JSON, a mapping with the keys
     targets:
       campaign: [smoking]
 
-Without ``edges`` no pair is scored. Without ``targets`` the environments must all be observational: unknown targets cannot
-be told from absent ones.
+A key that is left out is unknown: without ``edges`` no metric of the graph has a value, and without ``targets`` none of the
+targets has, nor can the oracle track tell them to a method (unless all environments are observational and so have none).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def table(
     columns : list of str, optional
         Variables to use; all columns but the environment's where None.
     truth : str, optional
-        The truth file; without it there are estimates but no scores.
+        The truth file, of the graph, the targets or both; without it there are estimates but no scores.
     n_per_environment : int, optional
         Rows drawn from each larger environment without replacement; all where None.
 
@@ -115,16 +115,21 @@ def read_truth(path: Path, variables: Sequence[str], environments: Sequence[str]
     Raises
     ------
     InputError
-        If the file cannot be read, has another form, or names what is not in the table.
+        If the file cannot be read, has another form, tells neither edges nor targets, or names what is not in the table.
     """
     content = _read_mapping(path)
-    d = len(variables)
-    adjacency, scored = np.zeros((d, d), dtype=bool), np.full((d, d), "edges" in content)
-    for cause, effect in _pairs(content.get("edges"), "edges", variables, path):
-        adjacency[cause, effect] = True
-    for one, other in _pairs(content.get("unscored"), "unscored", variables, path):
-        scored[one, other] = scored[other, one] = False
-    return Truth(adjacency, _targets(content, variables, environments, observational, path), scored)
+    adjacency = scored = None
+    if "edges" in content:
+        adjacency = _matrix(content["edges"], "edges", variables, path)
+        unscored = _matrix(content.get("unscored", []), "unscored", variables, path)
+        scored = ~(unscored | unscored.T)
+    elif "unscored" in content:
+        raise InputError(f"'{path}': unscored pairs need edges, the list of those that are known")
+    if "targets" in content or set(environments) <= set(observational):
+        targets = _targets(content.get("targets", {}), variables, environments, observational, path)
+    else:
+        targets = None
+    return Truth(adjacency, targets, scored)
 
 
 def _read_frame(path: Path) -> pd.DataFrame:
@@ -177,16 +182,13 @@ def _variables(
 
 
 def _targets(
-    content: Mapping[str, Any],
+    listed: Any,
     variables: Sequence[str],
     environments: Sequence[str],
     observational: Sequence[str],
     path: Path,
 ) -> BoolArray:
     targets = np.zeros((len(environments), len(variables)), dtype=bool)
-    listed = content.get("targets")
-    if listed is None:
-        listed = {}
     if not isinstance(listed, Mapping):
         raise InputError(f"'{path}': targets must map environments to lists of variables, got {listed!r}")
     named = {_known(_text(e), environments, "environment", path): v for e, v in listed.items()}
@@ -207,18 +209,19 @@ def _targets(
     return targets
 
 
-def _pairs(listed: Any, key: str, variables: Sequence[str], path: Path) -> list[tuple[int, int]]:
-    pairs = []
-    if not isinstance(listed, list | None):
+def _matrix(listed: Any, key: str, variables: Sequence[str], path: Path) -> BoolArray:
+    """Bool (d, d), true at the pairs that are listed."""
+    matrix = np.zeros((len(variables), len(variables)), dtype=bool)
+    if not isinstance(listed, list):
         raise InputError(f"'{path}': {key} must be a list of pairs [cause, effect], got {listed!r}")
-    for pair in listed or []:
+    for pair in listed:
         if not isinstance(pair, list) or len(pair) != 2:
             raise InputError(f"'{path}': {key} must be a list of pairs [cause, effect], got {pair!r}")
         one, other = (variables.index(_known(_text(name), variables, "variable", path)) for name in pair)
         if one == other:
             raise InputError(f"'{path}': {key} must join two different variables, got {pair!r}")
-        pairs.append((one, other))
-    return pairs
+        matrix[one, other] = True
+    return matrix
 
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:
@@ -230,9 +233,11 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
         kind = "JSON" if path.suffix == ".json" else "YAML"
         raise InputError(f"'{path}' cannot be read as {kind}: {_first_line(reason)}") from None
     if not isinstance(content, Mapping) or not content:
-        raise InputError(f"'{path}' must be a mapping with the keys edges and targets")
+        raise InputError(f"'{path}' must be a mapping with the keys edges and targets, or one of them")
     for key in content:
         _known(_text(key), ("edges", "unscored", "targets"), "key", path)
+    if not {"edges", "targets"} & set(content):
+        raise InputError(f"'{path}' must have the key edges or targets, or both")
     return content
 
 

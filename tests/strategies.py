@@ -80,15 +80,20 @@ def estimates(draw: st.DrawFn, n_environments: int, d: int) -> Estimate:
 
 
 @st.composite
-def cases(draw: st.DrawFn, min_variables: int = 2, max_variables: int = 5) -> tuple[Problem, Result]:
-    """A problem with truth and held-out environments, and an answer that fits it; samples are zeros, scoring ignores them."""
+def cases(draw: st.DrawFn, min_variables: int = 2, max_variables: int = 5, partial: bool = False) -> tuple[Problem, Result]:
+    """A problem with truth and held-out environments, and an answer that fits it; samples are zeros, scoring ignores them.
+
+    ``partial`` lets the graph or the targets be unknown.
+    """
     d = draw(st.integers(min_variables, max_variables))
     n_environments, n_held_out = draw(st.integers(1, 3)), draw(st.integers(0, 2))
     flags = [draw(st.sampled_from([None, True, False])) for _ in range(n_environments)]
     observed = Observed(tuple(Environment(np.zeros((1, d)), flag) for flag in flags))
     adjacency = draw(st.one_of(dags(d, d), dags(d, d), digraphs(d, d)))
     scored = draw(st.one_of(st.none(), st.none(), bool_arrays(d, d)))
-    truth = Truth(adjacency, draw(bool_arrays(n_environments, d)), scored)
+    targets = draw(bool_arrays(n_environments, d))
+    known = draw(st.sampled_from(["both", "both", "graph", "targets"])) if partial else "both"
+    truth = Truth(None, targets) if known == "targets" else Truth(adjacency, None if known == "graph" else targets, scored)
     held_out = tuple(
         HeldOut(np.zeros((3, d)), draw(st.sampled_from([(1,), (1, 3)])), np.zeros((2, d)), draw(bool_arrays(d)))
         for _ in range(n_held_out)

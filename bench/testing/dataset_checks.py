@@ -17,7 +17,7 @@ from bench.testing import compare, fresh_process
 from bench.testing.method_checks import require_annotations, require_summary
 from bench.testing.observe import Observation, observe, seed_global_generators
 from bench.testing.report import CheckFailed
-from bench.types import Problem, Truth
+from bench.types import BoolArray, Problem
 
 N_ORDER_PROBLEMS = 40
 """Draws over which the order of variables and of targets is judged."""
@@ -161,9 +161,9 @@ def check_no_warning_is_raised(choice: registry.Choice) -> None:
 
 
 def check_truth_is_acyclic(choice: registry.Choice) -> None:
-    """A synthetic problem knows its truth, and its graph has no cycle."""
+    """A synthetic problem knows its graph and targets, and the graph has no cycle."""
     for seed in range(3):
-        if not _is_acyclic(_truth(choice, seed).adjacency):
+        if not _is_acyclic(_truth(choice, seed)[0]):
             raise CheckFailed(f"the true graph of seed {seed} has a cycle; draw edges along an order")
 
 
@@ -183,8 +183,9 @@ def check_targets_are_not_told(choice: registry.Choice) -> None:
 def check_observational_environments_have_no_targets(choice: registry.Choice) -> None:
     """An environment called observational has no target in the truth."""
     problem = _problem(choice)
+    targets = None if problem.truth is None else problem.truth.targets
     for number, environment in enumerate(problem.observed.environments):
-        if environment.is_observational and problem.truth is not None and problem.truth.targets[number].any():
+        if environment.is_observational and targets is not None and targets[number].any():
             raise CheckFailed(f"environment {number} is called observational, but the truth gives it a target")
 
 
@@ -213,7 +214,7 @@ def check_variable_order_tells_nothing(choice: registry.Choice) -> None:
     Not judged where every draw has one and the same graph, as a network fitted to real data has: there the runner's
     shuffle hides the order.
     """
-    graphs = [_truth(choice, seed).adjacency for seed in range(N_ORDER_PROBLEMS)]
+    graphs = [_truth(choice, seed)[0] for seed in range(N_ORDER_PROBLEMS)]
     if all(np.array_equal(A, graphs[0]) for A in graphs):
         return
     upward = np.array([np.triu(A).sum() / A.sum() for A in graphs if A.any()])
@@ -228,7 +229,7 @@ def check_target_order_tells_nothing(choice: registry.Choice) -> None:
     """Over many draws, the number of an environment and the column of its target are uncorrelated."""
     correlations = []
     for seed in range(N_ORDER_PROBLEMS):
-        environment, column = np.nonzero(_truth(choice, seed).targets)
+        environment, column = np.nonzero(_truth(choice, seed)[1])
         if len(environment) > 1 and np.ptp(environment) and np.ptp(column):
             correlations.append(np.corrcoef(environment, column)[0, 1])
     if _leaves(np.array(correlations)):
@@ -255,11 +256,12 @@ def _problem(choice: registry.Choice, seed: int = 0) -> Problem:
     return problem
 
 
-def _truth(choice: registry.Choice, seed: int) -> Truth:
+def _truth(choice: registry.Choice, seed: int) -> tuple[BoolArray, BoolArray]:
+    """Adjacency and targets."""
     truth = _problem(choice, seed).truth
-    if truth is None:
-        raise CheckFailed("a synthetic problem must have a truth, got None; tag measured data as 'real'")
-    return truth
+    if truth is None or truth.adjacency is None or truth.targets is None:
+        raise CheckFailed("a synthetic problem must know its graph and its targets; tag measured data as 'real'")
+    return truth.adjacency, truth.targets
 
 
 def _observation(choice: registry.Choice, global_seed: int) -> Observation:

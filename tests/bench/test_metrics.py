@@ -421,9 +421,43 @@ def test_an_undefined_metric_is_nan_with_its_reason(column, reason, problem, res
 
 def test_without_truth_only_the_costs_are_known():
     values, reasons = metrics.score_with_reasons(planted_problem(truth=None), planted_result())
-    costs = {"fit_seconds", "adapt_seconds", "peak_rss_mb"}
-    assert {c for c, value in values.items() if not math.isnan(value)} == costs
-    assert reasons == dict.fromkeys(set(EXPECTED) - costs, "no truth")
+    assert {c for c, value in values.items() if not math.isnan(value)} == COSTS
+    assert reasons == dict.fromkeys(set(EXPECTED) - COSTS, "no truth")
+
+
+COSTS = {"fit_seconds", "adapt_seconds", "peak_rss_mb"}
+OF_THE_GRAPH = {c for c in METRICS if METRICS[c].group in ("graph", "edge") or c.startswith("edge_")}
+OF_THE_TARGETS = set(EXPECTED) - OF_THE_GRAPH - COSTS
+
+
+def test_every_metric_is_of_the_graph_or_of_the_targets_or_a_cost():
+    assert {"shd", "n_edges", "fraction_cyclic", "sid", "edge_f1", "orientation_accuracy", "edge_brier"} < OF_THE_GRAPH
+    assert {"target_f1", "target_brier", "interventional_nll", "few_shot_target_f1_n3"} < OF_THE_TARGETS
+
+
+@pytest.mark.parametrize(
+    ("truth", "reason"),
+    [
+        (Truth(None, TRUE_TARGETS), "the true graph is unknown"),
+        (Truth(TRUE_DAG, TRUE_TARGETS, np.zeros((4, 4))), "no scored pairs"),
+        (Truth(CYCLIC, TRUE_TARGETS, np.zeros((4, 4))), "no scored pairs"),
+    ],
+)
+def test_without_a_known_pair_no_metric_of_the_graph_has_a_value(truth, reason):
+    values, reasons = metrics.score_with_reasons(planted_problem(truth=truth), planted_result())
+    assert reasons == dict.fromkeys(OF_THE_GRAPH, reason)
+    assert {c: v for c, v in values.items() if c not in OF_THE_GRAPH} == pytest.approx(
+        {c: v for c, v in EXPECTED.items() if c not in OF_THE_GRAPH}, rel=1e-12
+    )
+
+
+def test_without_known_targets_no_metric_of_them_has_a_value_but_the_calls_in_observational_data():
+    values, reasons = metrics.score_with_reasons(planted_problem(truth=Truth(TRUE_DAG, None)), planted_result())
+    unknown = OF_THE_TARGETS - {"observational_false_alarms"} | {"shd_interventional"}
+    assert reasons == dict.fromkeys(unknown, "the true targets are unknown")
+    assert {c: v for c, v in values.items() if c not in unknown} == pytest.approx(
+        {c: v for c, v in EXPECTED.items() if c not in unknown}, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("edge_output", ["score", "binary"])
@@ -542,6 +576,17 @@ def test_reliability_bins_are_empty_where_calibration_is_not_scored():
     assert metrics.reliability_bins(planted_problem(truth=None), planted_result()) == []
     rows = metrics.reliability_bins(planted_problem(), planted_result(), edge_output="score")
     assert {r["quantity"] for r in rows} == {"target"}
+
+
+@pytest.mark.parametrize(("truth", "known"), [(Truth(TRUE_DAG, None), "edge"), (Truth(None, TRUE_TARGETS), "target")])
+def test_half_a_truth_gives_reliability_bins_and_true_marks_of_that_half(truth, known):
+    whole, half = planted_problem(), planted_problem(truth=truth)
+    bins = metrics.reliability_bins(whole, planted_result())
+    assert metrics.reliability_bins(half, planted_result()) == [r for r in bins if r["quantity"] == known]
+    for quantity, rows_of in (("edge", metrics.edge_rows), ("target", metrics.target_rows)):
+        expected = rows_of(whole, planted_result())
+        unknown = [{**row, "truth": None} for row in expected]
+        assert rows_of(half, planted_result()) == (expected if quantity == known else unknown)
 
 
 def test_edge_rows_list_every_ordered_pair_with_its_truth():

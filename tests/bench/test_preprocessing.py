@@ -117,6 +117,20 @@ def test_everything_is_shuffled_alike(seed):
             assert seen.truth.scored[i, j] == problem.truth.scored[order[i], order[j]]
 
 
+def test_a_half_known_truth_is_shuffled_alike():
+    problem = make()
+    whole = prepare(problem, seed=3).problem
+    adjacency, targets = problem.truth.adjacency, problem.truth.targets
+    graph = prepare(dataclasses.replace(problem, truth=Truth(adjacency, None)), seed=3).problem
+    assert graph.truth.targets is None
+    assert np.array_equal(graph.truth.adjacency, whole.truth.adjacency)
+    assert graph.diagnostics["varsortability"] == whole.diagnostics["varsortability"]
+    rest = prepare(dataclasses.replace(problem, truth=Truth(None, targets)), seed=3).problem
+    assert rest.truth.adjacency is None
+    assert np.array_equal(rest.truth.targets, whole.truth.targets)
+    assert not rest.diagnostics  # no graph, no sortability
+
+
 def test_shuffle_depends_on_the_seed_alone():
     orders = {seed: prepare(make(d=8), seed=seed).order.tolist() for seed in range(10)}
     assert len({tuple(order) for order in orders.values()}) == 10

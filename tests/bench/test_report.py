@@ -120,7 +120,7 @@ def test_problems_without_truth_show_estimates_and_leave_the_scores_alone(tmp_pa
     targets = targets_frame(("empty",), dataset="own", problem="own-0", truth=False)
     directory = run_directory(tmp_path, rows=pd.concat([scored, own]), edges=edges, targets=targets)
     paths, text = report(directory)
-    assert list(unscored_problems(edges)) == [("own", "own-0")]
+    assert list(unscored_problems(edges, targets)) == [("own", "own-0")]
     assert "own: no truth is known" in text
     assert "Failed: ut_igsp 1 × timeout" in text
     assert "dataset er · 2 problems" in text  # the board does not count the problem without truth
@@ -131,6 +131,17 @@ def test_problems_without_truth_show_estimates_and_leave_the_scores_alone(tmp_pa
     assert "truth" not in estimated
     assert directory / "tables" / "estimated-targets.csv" in paths
     assert directory / "plots" / "edges-unknown-own.png" in paths
+
+
+def test_a_problem_with_known_targets_and_an_unknown_graph_is_scored(tmp_path):
+    rows = pd.DataFrame([row(m, "own-0", dataset="own", target_f1=0.75, fit_seconds=0.1) for m in ("empty", "ut_igsp")])
+    edges = edges_frame(("empty", "ut_igsp"), dataset="own", problem="own-0", truth=False)
+    targets = targets_frame(("ut_igsp",), dataset="own", problem="own-0", truth=True)
+    assert len(unscored_problems(edges, targets)) == 0
+    assert list(unscored_problems(edges, targets.assign(truth=None))) == [("own", "own-0")]
+    _, text = report(run_directory(tmp_path, rows=rows, edges=edges, targets=targets))
+    assert "no truth is known" not in text
+    assert "0.75" in text
 
 
 def test_a_run_without_any_truth_is_reported(tmp_path):

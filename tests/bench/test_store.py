@@ -15,10 +15,12 @@ from bench.files import write_atomic
 from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
 
 
-def _problem(truth=True):
+def _problem(truth="whole"):
     rng = np.random.default_rng(0)
     observed = Observed((Environment(rng.normal(size=(4, 3)), True), Environment(rng.normal(size=(2, 3)), None)))
-    known = Truth(np.triu(np.ones((3, 3)), 1), rng.random((2, 3)) < 0.5, np.ones((3, 3))) if truth else None
+    adjacency = np.triu(np.ones((3, 3)), 1) if truth in ("whole", "graph") else None
+    targets = rng.random((2, 3)) < 0.5 if truth in ("whole", "targets") else None
+    known = None if truth == "none" else Truth(adjacency, targets)
     held_out = HeldOut(rng.normal(size=(5, 3)), (1, 5), rng.normal(size=(2, 3)), np.array([0, 1, 0]))
     return Problem(observed, known, (held_out,), ("a", "b", "c"), {"x": 0.5, "y": float("nan")})
 
@@ -45,7 +47,7 @@ def _same(first, second):
     return first == second or (first != first and second != second)
 
 
-@pytest.mark.parametrize("truth", [True, False])
+@pytest.mark.parametrize("truth", ["whole", "graph", "targets", "none"])
 def test_a_problem_comes_back_exactly(tmp_path, truth):
     problem = _problem(truth)
     store.save_problem(tmp_path, "key", problem, {"note": 1})

@@ -19,6 +19,12 @@ def _problem(scale=1.0):
     return Problem(observed, Truth(adjacency, targets), (held_out,), ("a", "b", "c"), {"x": 1.0})
 
 
+def _half_known(*, graph):
+    problem = _problem()
+    truth = Truth(problem.truth.adjacency, None) if graph else Truth(None, problem.truth.targets)
+    return dataclasses.replace(problem, truth=truth)
+
+
 def _arrays(value):
     if isinstance(value, np.ndarray):
         yield value
@@ -35,7 +41,8 @@ def _arrays(value):
 
 def _examples():
     estimate = Estimate(np.zeros((3, 3)), np.zeros((2, 3)), np.zeros((4, 3, 3), dtype=bool), np.zeros(4))
-    return [_problem(), estimate, Result(estimate, {3: estimate}, (np.zeros((4, 2, 3)),), 1.0, 2.0, 3.0)]
+    known = [_problem(), _half_known(graph=True), _half_known(graph=False)]
+    return [*known, estimate, Result(estimate, {3: estimate}, (np.zeros((4, 2, 3)),), 1.0, 2.0, 3.0)]
 
 
 @pytest.mark.parametrize("value", _examples(), ids=lambda v: type(v).__name__)
@@ -73,6 +80,41 @@ def test_the_fingerprint_follows_every_array_and_nothing_else():
     assert dataclasses.replace(problem, truth=other_truth).fingerprint != problem.fingerprint
 
 
+def test_the_graph_or_the_targets_may_be_unknown_and_then_no_pair_is_scored_or_no_target_is_there():
+    for copy in (lambda truth: truth, lambda truth: pickle.loads(pickle.dumps(truth)), lambda truth: truth.permuted([2, 0, 1])):
+        graph, targets = copy(_half_known(graph=True).truth), copy(_half_known(graph=False).truth)
+        assert graph.targets is None
+        assert graph.adjacency.sum() == 3
+        assert graph.scored.sum() == 6
+        assert targets.adjacency is None
+        assert targets.targets.sum() == 1
+        assert targets.scored.shape == (3, 3)
+        assert not targets.scored.any()
+
+
+def test_permuted_truth_moves_every_array_alike():
+    adjacency = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=bool)
+    truth = Truth(adjacency, [[True, False, False]], np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]])).permuted([1, 2, 0])
+    assert np.argwhere(truth.adjacency).tolist() == [[0, 1], [2, 0]]
+    assert truth.targets.tolist() == [[False, False, True]]
+    assert np.argwhere(truth.scored).tolist() == [[0, 2], [2, 0]]
+
+
+def test_the_fingerprint_tells_unknown_from_absent():
+    problem = _problem()
+    adjacency, targets = problem.truth.adjacency, problem.truth.targets
+    truths = [
+        None,
+        problem.truth,
+        Truth(adjacency, None),
+        Truth(adjacency, np.zeros_like(targets)),
+        Truth(None, targets),
+        Truth(np.zeros_like(adjacency), targets),
+        Truth(np.zeros_like(adjacency), targets, np.zeros_like(adjacency)),
+    ]
+    assert len({dataclasses.replace(problem, truth=truth).fingerprint for truth in truths}) == len(truths)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -84,6 +126,12 @@ def test_the_fingerprint_follows_every_array_and_nothing_else():
         (lambda: Observed((Environment(np.zeros((1, 2))), Environment(np.zeros((1, 3))))), r"\[2, 3\]"),
         (lambda: Truth(np.eye(2, dtype=bool), np.zeros((1, 2), dtype=bool)), "self-loop at 0"),
         (lambda: Truth(np.zeros((2, 2)), np.zeros((1, 3))), r"\(any, 2\), got \(1, 3\)"),
+        (lambda: Truth(None, None), "the graph or the targets, got neither"),
+        (lambda: Truth(None, np.zeros((1, 2)), np.ones((2, 2))), "scored pairs need an adjacency"),
+        (lambda: Truth(np.zeros((2, 2)), None, np.ones((3, 3))), r"scored must have shape \(2, 2\), got \(3, 3\)"),
+        (lambda: Problem(_problem().observed, Truth(np.zeros((2, 2)), None)), "truth must have 3 variables, got 2"),
+        (lambda: Problem(_problem().observed, Truth(None, np.zeros((2, 4)))), "truth must have 3 variables, got 4"),
+        (lambda: Problem(_problem().observed, Truth(None, np.zeros((1, 3)))), r"\(2, 3\), got \(1, 3\)"),
         (lambda: HeldOut(np.zeros((3, 2)), (4,), np.zeros((0, 2)), np.zeros(2)), "between 1 and 3"),
         (lambda: Problem(_problem().observed, None, variable_names=("a",)), "3 entries, got 1"),
     ],

@@ -100,19 +100,32 @@ def test_truth_file_is_read_by_names(path, tmp_path, suffix):
     assert np.argwhere(~truth.scored).tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2]]
 
 
-def test_targets_alone_score_no_pair(path, write_truth):
-    truth = read(path, observational="before", truth=write_truth(edges=None, unscored=None)).truth
-    assert not truth.scored.any()
-    assert truth.targets.sum() == 3
+def test_without_edges_the_graph_is_unknown(path, write_truth):
+    problem = read(path, observational="before", truth=write_truth(edges=None, unscored=None))
+    assert problem.truth.adjacency is None
+    assert not problem.truth.scored.any()
+    assert problem.truth.targets.sum() == 3
+    assert dict(problem.diagnostics) == {}
 
 
-def test_edges_alone_do_where_all_environments_are_observational(path, write_truth):
-    everything = ["before", "campaign", "ban"]
-    truth = read(path, observational=everything, truth=write_truth(targets=None)).truth
-    assert not truth.targets.any()
+@pytest.mark.parametrize("observational", [None, "before"])
+def test_without_targets_they_are_unknown(path, write_truth, observational):
+    truth = read(path, observational=observational, truth=write_truth(targets=None)).truth
+    assert truth.targets is None
     assert truth.adjacency.sum() == 2
-    with pytest.raises(InputError, match=r"targets must name every environment .*; missing: campaign, ban"):
-        read(path, observational="before", truth=write_truth(targets=None))
+    assert np.argwhere(~truth.scored).tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2]]
+
+
+def test_observational_environments_alone_are_known_to_have_no_targets(path, write_truth):
+    truth = read(path, observational=["before", "campaign", "ban"], truth=write_truth(targets=None)).truth
+    assert truth.targets.tolist() == [[False] * 3] * 3
+    assert truth.adjacency.sum() == 2
+
+
+def test_no_edge_is_no_unknown_edge(path, write_truth):
+    truth = read(path, truth=write_truth(edges=[], unscored=None, targets=None)).truth
+    assert not truth.adjacency.any()
+    assert truth.scored.sum() == 6
 
 
 @pytest.mark.parametrize(
@@ -174,6 +187,8 @@ def test_unreadable_files_are_named(path, tmp_path):
         ({"edges": [["smoking", "tarr"]]}, "unknown variable 'tarr'; did you mean 'tar'"),
         ({"edges": [["smoking"]]}, r"edges must be a list of pairs \[cause, effect\], got \['smoking'\]"),
         ({"edges": "smoking"}, "edges must be a list of pairs"),
+        ({"edges": None, "targets": None}, "must have the key edges or targets"),
+        ({"edges": None}, "unscored pairs need edges"),
         ({"edges": [["tar", "tar"]]}, "edges must join two different variables"),
         ({"unscored": [["tar", "x"]]}, "unknown variable 'x'"),
         ({"targets": {"campain": ["smoking"], "ban": []}}, "unknown environment 'campain'; did you mean 'campaign'"),
@@ -198,6 +213,8 @@ def test_mistakes_in_the_truth_file_are_one_line(path, write_truth, change, mess
         ("t.json", "{", "cannot be read as JSON"),
         ("t.yaml", "- a", "must be a mapping"),
         ("t.yaml", "", "must be a mapping"),
+        ("t.yaml", "edges:", r"edges must be a list of pairs \[cause, effect\], got None"),
+        ("t.yaml", "targets:", "targets must map environments to lists of variables, got None"),
     ],
 )
 def test_unreadable_truth_is_named(path, tmp_path, name, content, message):
