@@ -532,7 +532,9 @@ def plot_run_time(
     _need_values(rows, [metric])
     _need_values(rows, ["fit_seconds"])
     rows = rows.assign(seconds=[_seconds(r) for r in rows.to_dict("records")], failed=rows["status"].isin(FAILURES))
-    datasets, methods = _with_values(rows, [metric]), _drawn(order, rows)
+    has_value = rows[metric].notna() & (rows["status"] == "ok")
+    datasets, methods = _with_values(rows, [metric]), _drawn(order, rows[has_value | rows["failed"]])
+    silent = sorted(set(rows["method"]) - set(methods))
     unplaced = Counter(rows.loc[rows["failed"] & rows["seconds"].isna(), "method"])
     n_columns = _columns(len(datasets))
     any_failed = bool(rows["failed"].any())
@@ -545,6 +547,7 @@ def plot_run_time(
     if unplaced:
         caption += f"Failures of unknown time, not drawn: {', '.join(f'{m} ({k})' for m, k in sorted(unplaced.items()))}. "
     caption += "The time is that of the fit alone, one thread."
+    caption += f" No value: {', '.join(silent)}." if silent else ""
     with _look():
         figure = _figure(
             1.2 + 3.4 * n_columns + _legend_width(methods),

@@ -239,6 +239,12 @@ def test_failures_stand_on_a_strip_at_the_worse_edge_timeouts_at_their_limit(met
     assert {"timeout", "other failure"} <= {t.get_text() for t in figure.legends[0].get_texts()}
 
 
+def test_methods_without_a_score_are_named_in_the_caption_and_not_in_the_legend():
+    figure = plot_run_time(rows_frame(("empty", "b"), ("er",), repetitions=3), "target_f1", track="unknown")
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["b"]
+    assert "No value: empty." in caption_of(figure)
+
+
 def test_without_failures_there_is_no_strip():
     figure = plot_run_time(rows_frame(("a", "b"), ("er",), repetitions=3), SHD, track="unknown")
     assert not [p for p in figure.axes[0].patches if p.get_gid() == "failures"]
