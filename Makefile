@@ -20,6 +20,11 @@ test: $(VENV)/.installed lint
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m slow
 
+# Speeds by group, slowest as a multiple of the fastest in brackets; one process, so that nothing disturbs.
+perf: $(VENV)/.installed
+	$(BIN)/python -m pytest -q tests/perf -p no:xdist -o addopts="--import-mode=importlib --strict-markers" \
+	  --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
