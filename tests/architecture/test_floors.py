@@ -11,9 +11,9 @@ FLOORS = {
     0: "bench types errors seeds columns files",
     1: "bootstrap data_directory draws experiments gaussian graphs interventions registry scm sortability",
     2: "methods datasets preprocessing metrics",
-    3: "cells child compute isolation keeper parallel plan progress runner scoring store suites testing",
+    3: "cells child compute isolation keeper parallel plan runner scoring store suites testing",
     4: "plots regression report statistics tables",
-    5: "cli run_bench",
+    5: "cli progress run_bench",
 }
 TOP_LEVEL = ("bench", "methods", "datasets", "run_bench")
 PLUGINS = ("methods", "datasets")

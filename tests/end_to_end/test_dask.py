@@ -38,6 +38,6 @@ def test_rows_of_a_dask_cluster_are_those_of_this_process(plugins, tmp_path):
 
 def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "CONNECT_SECONDS", 0.5)
-    with pytest.raises(InputError, match="no Dask scheduler answers at 'tcp://127.0.0.1:9'") as caught:
+    with pytest.raises(InputError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'") as caught:
         runner.run(Suite(**SUITE | {"methods": ["empty"]}), output=tmp_path, scheduler="tcp://127.0.0.1:9")
     assert "\n" not in json.dumps(str(caught.value))
