@@ -58,7 +58,7 @@ def run(
     dataset: Datasets = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; all cores by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Root of every seed.")] = None,
-    repetitions: Annotated[int | None, typer.Option(min=1, help="Draws per dataset.")] = None,
+    repetitions: Annotated[int | None, typer.Option(min=1, help="Draws per dataset that does not say its own.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds allowed per fit, adaptation or refit.")] = None,
     memory: Annotated[float | None, typer.Option(help="MiB allowed to a fit's process tree.")] = None,
     output: Annotated[Path | None, typer.Option(help="Run directory; results/runs/<suite> by default.")] = None,
@@ -74,8 +74,6 @@ def run(
     console = Console()
     specification = _specification(suite, plugin or [], method or [], dataset or [])
     specification = specification.changed(seed=seed, repetitions=repetitions, timeout=timeout, memory=memory)
-    if repetitions is not None:
-        specification = _repeated(specification, repetitions)
     directory = (output or runner.DEFAULT_OUTPUT / specification.name).resolve()
     workers = jobs or _cores()
     if dry_run:
@@ -201,11 +199,6 @@ def _specification(suite: str, plugins: list[Path], methods: list[str], datasets
     if plugins:
         specification = specification.changed(plugins=(*specification.plugins, *sorted(files)))
     return specification.selected(methods, datasets)
-
-
-def _repeated(suite: Suite, repetitions: int) -> Suite:
-    """The command line's repetitions win over those of single datasets."""
-    return suite.changed(datasets=tuple(d.model_copy(update={"repetitions": repetitions}) for d in suite.datasets))
 
 
 @contextlib.contextmanager

@@ -59,12 +59,14 @@ class MethodItem(_Item):
 
 
 class DatasetItem(_Item):
-    """One dataset entry of a suite; ``repetitions`` replaces the suite's (1 for real data)."""
+    """One dataset entry of a suite; ``repetitions`` replaces the suite's. Measured data are the same in each draw: 1."""
 
     repetitions: Annotated[int, Field(ge=1)] | None = None
 
     def model_post_init(self, context: Any, /) -> None:
         self._resolve("dataset")
+        if self.repetitions is None and "real" in registry.entry("dataset", self.name).tags:
+            object.__setattr__(self, "repetitions", 1)
 
 
 class Preprocessing(_Strict):

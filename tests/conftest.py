@@ -1,9 +1,14 @@
-"""Where the real data are not at hand, every test finds small files of the same form."""
+"""What all tests share: small files of the same form where the real data are not at hand, and one hypothesis profile."""
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 from small_data import write_small_data
+
+# The same examples on every run, and no failure for a slow machine: what is wrong is never the clock.
+settings.register_profile("cadibench", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cadibench")
 
 
 @pytest.fixture(scope="session", autouse=True)

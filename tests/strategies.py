@@ -6,16 +6,11 @@ Arrays are drawn through explicit draws of their entries, so that a failing exam
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from bench import graphs
 from bench.types import BoolArray, Environment, Estimate, FloatArray, HeldOut, Observed, Problem, Result, Truth
-
-# The same examples on every run, and no failure for a slow machine: what is wrong is never the clock.
-settings.register_profile("cadibench", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("cadibench")
 
 
 def permutations(n: int) -> st.SearchStrategy[np.ndarray]:

@@ -116,3 +116,10 @@ def test_command_line_values_are_checked_like_the_file(write):
     assert suite.changed(seed=9, timeout=None).seed == 9
     with pytest.raises(InputError, match="command line: timeout"):
         suite.changed(timeout=0)
+
+
+def test_measured_data_are_drawn_once_unless_asked():
+    suite = Suite(
+        name="x", repetitions=5, datasets=["sachs", {"name": "sachs", "label": "twice", "repetitions": 2}], methods=["empty"]
+    )
+    assert [d.repetitions for d in suite.datasets] == [1, 2]
