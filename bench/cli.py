@@ -6,6 +6,7 @@ A user's mistake ends in one line on stderr and exit status 2; Ctrl-C says how t
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import shlex
@@ -244,6 +245,7 @@ def _print_plugin(console: Console, entry: registry.Entry) -> None:
     for name, default in entry.defaults.items():
         table.add_row(name, repr(default), str(entry.hints[name]).replace("typing.", ""))
     console.print(table if entry.defaults else "  no parameters")
+    console.print("", inspect.getdoc(entry.factory) or "", sep="\n", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_run(console: Console, directory: Path, failed: bool) -> None:
