@@ -242,8 +242,10 @@ def _print_plugin(console: Console, entry: registry.Entry) -> None:
         given = ", ".join(f"{k}={getattr(entry.capabilities, k)}" for k in entry.capabilities.__slots__)
         console.print(f"  capabilities: {given}", markup=False, highlight=False, soft_wrap=True)
     table = Table("parameter", "default", "type", box=None, padding=(0, 2, 0, 2))
+    annotations = inspect.signature(entry.factory).parameters
     for name, default in entry.defaults.items():
-        table.add_row(name, repr(default), str(entry.hints[name]).replace("typing.", ""))
+        shown = "required" if default is inspect.Parameter.empty else repr(default)
+        table.add_row(name, shown, str(annotations[name].annotation))
     console.print(table if entry.defaults else "  no parameters")
     console.print("", inspect.getdoc(entry.factory) or "", sep="\n", markup=False, highlight=False, soft_wrap=True)
 
