@@ -72,7 +72,7 @@ def run(
     sort_by: Annotated[str | None, typer.Option(help="Metric that orders the tables.")] = None,
 ) -> None:
     """Run a suite, print its tables, and write tables, plots and data. What is stored already is not computed again."""
-    console = Console()
+    console = _console()
     specification = _specification(suite, plugin or [], method or [], dataset or [])
     specification = specification.changed(seed=seed, repetitions=repetitions, timeout=timeout, memory=memory)
     directory = (output or runner.DEFAULT_OUTPUT / specification.name).resolve()
@@ -101,15 +101,15 @@ def list_(
 ) -> None:
     """List methods, datasets and suites, a line each."""
     _load(plugin or [])
-    console = Console()
+    console = _console()
     for kind, entries in (("methods", registry.methods()), ("datasets", registry.datasets())):
         if what in ("all", kind):
-            table = Table("name", "what it is", title=kind, title_justify="left", box=None, padding=(0, 2, 0, 0))
+            table = _table("name", "what it is", title=kind, title_justify="left")
             for name, entry in entries.items():
                 table.add_row(name, entry.meta.summary)
             console.print(table, "")
     if what in ("all", "suites"):
-        table = Table("name", "what it runs", title="suites", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table = _table("name", "what it runs", title="suites", title_justify="left")
         for name in suite_names():
             table.add_row(name, load_suite(name).description)
         console.print(table)
@@ -124,14 +124,14 @@ def show(
 ) -> None:
     """Show one thing whole: parameters and reference of a plugin, a suite file, the cells of a run, or a cell's record."""
     _load(plugin or [])
-    console = Console()
+    console = _console()
     plugins = [e for e in (registry.methods().get(name), registry.datasets().get(name)) if e is not None]
     if plugins:
         for entry in plugins:
             _print_plugin(console, entry)
     elif name in suite_names() or Path(name).suffix in (".yaml", ".yml"):
         text = yaml.safe_dump(load_suite(name).model_dump(mode="json"), sort_keys=False)
-        console.print(text, markup=False, highlight=False)
+        console.print(text)
     elif (Path(name) / "rows.parquet").is_file():
         _print_run(console, Path(name), failed)
     else:
@@ -148,7 +148,7 @@ def report_(
     directory = Path(run_directory)
     if not directory.is_dir() and (runner.DEFAULT_OUTPUT / run_directory).is_dir():
         directory = runner.DEFAULT_OUTPUT / run_directory
-    report.write_report(directory, output=output, sort_by=sort_by, console=Console())
+    report.write_report(directory, output=output, sort_by=sort_by, console=_console())
 
 
 @app.command("test-plugin")
@@ -167,11 +167,20 @@ def test_plugin(
         if plugin not in known:
             raise UnknownName("plugin", plugin, known)
         names = [known[plugin]]
-    if not testing.run_checks([(e.kind, e.name) for e in names], console=Console()):
+    if not testing.run_checks([(e.kind, e.name) for e in names], console=_console()):
         raise typer.Exit(1)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    """Where everything is printed; brackets are those of ``name[param=value]`` and no markup."""
+    return Console(markup=False, highlight=False)
+
+
+def _table(*headers: str, title: str | None = None) -> Table:
+    return Table(*headers, title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
 
 
 def _cores() -> int:
@@ -224,7 +233,7 @@ def _resumable(directory: Path) -> Iterator[None]:
 def _print_cells(console: Console, suite: Suite, directory: Path, retry_failed: bool, jobs: int) -> None:
     planned = runner.plan(suite, output=directory, jobs=jobs)
     waiting = {c.cell for c in pending(directory, planned, retry_failed)}
-    table = Table("track", "dataset", "rep", "method", "what happens", box=None, padding=(0, 2, 0, 0))
+    table = _table("track", "dataset", "rep", "method", "what happens")
     for cell in planned:
         status = store.cell_status(directory, cell.cell) if cell.cell else None
         what = f"skipped: {cell.skipped}" if cell.skipped else ("run" if cell.cell in waiting else f"stored: {status}")
@@ -234,26 +243,26 @@ def _print_cells(console: Console, suite: Suite, directory: Path, retry_failed: 
 
 
 def _print_plugin(console: Console, entry: registry.Entry) -> None:
-    console.print(f"{entry.kind} {entry.name}: {entry.meta.summary}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{entry.kind} {entry.name}: {entry.meta.summary}", soft_wrap=True)
     for label, value in (("reference", entry.meta.reference), ("licence", entry.meta.licence), ("source", entry.source)):
         if value:
-            console.print(f"  {label}: {value}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {label}: {value}", soft_wrap=True)
     if entry.capabilities is not None:
         given = ", ".join(f"{k}={getattr(entry.capabilities, k)}" for k in entry.capabilities.__slots__)
-        console.print(f"  capabilities: {given}", markup=False, highlight=False, soft_wrap=True)
-    table = Table("parameter", "default", "type", box=None, padding=(0, 2, 0, 2))
+        console.print(f"  capabilities: {given}", soft_wrap=True)
+    table = _table("parameter", "default", "type")
     annotations = inspect.signature(entry.factory).parameters
     for name, default in entry.defaults.items():
         shown = "required" if default is inspect.Parameter.empty else repr(default)
         table.add_row(name, shown, str(annotations[name].annotation))
     console.print(table if entry.defaults else "  no parameters")
-    console.print("", inspect.getdoc(entry.factory) or "", sep="\n", markup=False, highlight=False, soft_wrap=True)
+    console.print("", inspect.getdoc(entry.factory) or "", sep="\n", soft_wrap=True)
 
 
 def _print_run(console: Console, directory: Path, failed: bool) -> None:
     rows = report.read_rows(directory)
     rows = rows[rows["status"].isin(FAILURES)] if failed else rows
-    table = Table("track", "dataset", "rep", "method", "status", "reason", "cell", box=None, padding=(0, 2, 0, 0))
+    table = _table("track", "dataset", "rep", "method", "status", "reason", "cell")
     for row in rows.to_dict("records"):
         shown = [str(row[k]) for k in ("track", "dataset", "repetition", "method", "status", "reason")]
         table.add_row(*shown, str(row["cell"])[:10])
@@ -269,4 +278,4 @@ def _print_cell(console: Console, prefix: str, output: Path | None) -> None:
     record = json.loads((found[0] / "record.json").read_text())
     for key, value in record.items():
         text = value if isinstance(value, str) else json.dumps(value)
-        console.print(f"{key}:\n{text}" if "\n" in text else f"{key}: {text}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{key}:\n{text}" if "\n" in text else f"{key}: {text}", soft_wrap=True)

@@ -140,6 +140,7 @@ def test_a_plugin_joins_the_suite_with_one_flag(call, suite, tmp_path):
     status, out, _ = call("run", suite, "--plugin", plugin, "--dry-run", "--repetitions", "1", "--output", tmp_path / "run")
     assert status == 0
     assert re.search(r"small +0 +edited +run", out)
+    assert re.search(r"small +0 +slow\[seconds=0\.3\] +run", out)  # brackets are no markup
     assert re.search(r"small +0 +empty +run", out)
 
 
@@ -151,7 +152,9 @@ def test_everything_is_listed_and_shown(call):
         shown = call("show", name)
         assert shown[0] == 0
         assert name in shown[1]
-    assert "alpha" in call("show", "ut_igsp")[1]
+    shown = call("show", "ut_igsp")[1]
+    assert re.search(r"depth +4 +Annotated\[int, Ge\(0\)", shown)
+    assert "alpha_invariance : float" in shown
 
 
 def _wait_for_cells(run, n, process):
