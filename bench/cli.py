@@ -104,12 +104,12 @@ def list_(
     console = _console()
     for kind, entries in (("methods", registry.methods()), ("datasets", registry.datasets())):
         if what in ("all", kind):
-            table = _table("name", "what it is", title=kind, title_justify="left")
+            table = _table("name", "what it is", title=kind)
             for name, entry in entries.items():
                 table.add_row(name, entry.meta.summary)
             console.print(table, "")
     if what in ("all", "suites"):
-        table = _table("name", "what it runs", title="suites", title_justify="left")
+        table = _table("name", "what it runs", title="suites")
         for name in suite_names():
             table.add_row(name, load_suite(name).description)
         console.print(table)
