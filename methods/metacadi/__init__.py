@@ -1,0 +1,1 @@
+"""MetaCaDI: one causal graph from many environments with unknown targets, in closed form."""

@@ -1,0 +1,121 @@
+"""The local evidence, written straight from its formulas: slow, one environment after the other, no shared code."""
+
+import numpy as np
+from scipy.special import digamma, expit, gammaln, logsumexp
+
+
+def nig_evidence(Phi, y_weights, Y, Lambda, a, b):
+    """log Z, mean, A, a_N, b_N from weighted sums: G = Phi, h = y_weights, Y = (sum of y², sum of weights)."""
+    squares, n = Y
+    A = Lambda + Phi
+    mean = np.linalg.solve(A, y_weights)
+    a_n, b_n = a + n / 2, b + (squares - y_weights @ mean) / 2
+    log_z = (
+        -n / 2 * np.log(2 * np.pi)
+        + (np.linalg.slogdet(Lambda)[1] - np.linalg.slogdet(A)[1]) / 2
+        + a * np.log(b)
+        - a_n * np.log(b_n)
+        + gammaln(a_n)
+        - gammaln(a)
+    )
+    return log_z, mean, A, a_n, b_n
+
+
+def normal_evidence(x, kappa, a, b):
+    """x ~ N(m, v), m ~ N(0, v / kappa), v ~ IG(a, b)."""
+    n = len(x)
+    b_n = b + (x @ x - x.sum() ** 2 / (kappa + n)) / 2
+    return (
+        -n / 2 * np.log(2 * np.pi)
+        + np.log(kappa / (kappa + n)) / 2
+        + a * np.log(b)
+        - (a + n / 2) * np.log(b_n)
+        + gammaln(a + n / 2)
+        - gammaln(a)
+    )
+
+
+class Sums:
+    """Weighted sums over samples of one regression."""
+
+    def __init__(self, Phi, y, weight=1.0):
+        self.G, self.h = weight * Phi.T @ Phi, weight * Phi.T @ y
+        self.Y, self.n = weight * y @ y, weight * len(y)
+
+    def __add__(self, other):
+        total = Sums.__new__(Sums)
+        total.G, total.h, total.Y, total.n = self.G + other.G, self.h + other.h, self.Y + other.Y, self.n + other.n
+        return total
+
+    def evidence(self, Lambda, a, b):
+        return nig_evidence(self.G, self.h, (self.Y, self.n), Lambda, a, b)
+
+
+def alternatives(Phi, y, shared, prior):
+    """The five log densities of one environment given the sums of the shared mechanism."""
+    p, n = Phi.shape[1] - 1, len(y)
+    Lambda = np.diag([prior.intercept_precision] + [prior.slope_precision] * p)
+    a, b = prior.shape + p / 2, prior.rate
+    log_z, mean, _, a_n, b_n = shared.evidence(Lambda, a, b)
+    kappa = prior.shift_strength
+    # N(0, I + 11ᵀ / kappa) whitened: subtracting a share c of the mean leaves the identity.
+    c = 1 - np.sqrt(kappa / (kappa + n))
+    white = np.eye(n) - c / n * np.ones((n, n))
+    shift = (shared + Sums(white @ Phi, white @ y)).evidence(Lambda, a, b)[0] - log_z + np.log(kappa / (kappa + n)) / 2
+    residual = y - Phi @ mean
+    relearned = Sums(Phi, y).evidence(
+        prior.relearned_precision * np.eye(p + 1), prior.relearned_shape + p / 2, prior.relearned_rate
+    )[0]
+    return np.array(
+        [
+            shift,
+            normal_evidence(residual, prior.scale_strength, prior.fresh_shape, b_n / a_n),
+            normal_evidence(residual, prior.shift_strength, prior.fresh_shape, b_n / a_n),
+            normal_evidence(y, prior.hard_strength, prior.hard_shape, prior.hard_rate),
+            relearned,
+        ]
+    )
+
+
+def local_evidence(fixed, possible, i, parents, prior, starts):
+    """Score of (i, parents) and the probabilities (E,) that i is no target, from lists of samples (n, d)."""
+    d = (fixed + possible)[0].shape[1]
+    p = len(parents)
+    Lambda = np.diag([prior.intercept_precision] + [prior.slope_precision] * p)
+    a, b = prior.shape + p / 2, prior.rate
+
+    def features(X):
+        return np.column_stack([np.ones(len(X)), X[:, list(parents)]]), X[:, i]
+
+    fixed = [features(X) for X in fixed]
+    possible = [features(X) for X in possible]
+    zero = Sums(np.zeros((1, p + 1)), np.zeros(1), 0.0)
+
+    def shared(r):
+        return sum((Sums(*x, w) for x, w in zip(possible, r, strict=True)), sum((Sums(*x) for x in fixed), zero))
+
+    best = (-np.inf, None)
+    for start in starts:
+        r = np.array(start, dtype=float)
+        for k in range(7):
+            sums = shared(r)
+            _, mean, A, a_n, b_n = sums.evidence(Lambda, a, b)
+            for e, (Phi, y) in enumerate(possible):
+                n = len(y)
+                expected = (
+                    -n / 2 * np.log(2 * np.pi)
+                    + n / 2 * (digamma(a_n) - np.log(b_n))
+                    - (a_n / b_n * np.sum((y - Phi @ mean) ** 2) + np.trace(Phi @ np.linalg.inv(A) @ Phi.T)) / 2
+                )
+                alternative = logsumexp(alternatives(Phi, y, sums, prior)) - np.log(5)
+                logit = expected - alternative + np.log((1 - prior.target) / prior.target)
+                r[e] = expit(logit / max(1.0, 8 / 2**k))
+        sums = shared(r)
+        score = sums.evidence(Lambda, a, b)[0] - p * np.log(d)
+        for (Phi, y), r_e in zip(possible, r, strict=True):
+            alternative = logsumexp(alternatives(Phi, y, sums, prior)) - np.log(5)
+            score += (1 - r_e) * (alternative + np.log(prior.target)) + r_e * np.log(1 - prior.target)
+            score -= sum(x * np.log(x) for x in (r_e, 1 - r_e) if x > 0)
+        if score > best[0]:
+            best = score, r
+    return best
