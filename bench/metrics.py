@@ -174,8 +174,8 @@ def target_rows(problem: Problem, result: Result) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``environment`` (index), ``variable`` (name), ``probability`` (NaN where the method gives only a set),
-        ``called`` and ``truth``, None where it is not known.
+        ``environment`` (index), ``environment_name``, ``variable`` (name), ``probability`` (NaN where the method gives only
+        a set), ``called`` and ``truth``, None where it is not known.
     """
     _check(problem, result)
     estimate, true_targets = result.estimate, None if problem.truth is None else problem.truth.targets
@@ -188,6 +188,7 @@ def target_rows(problem: Problem, result: Result) -> list[dict[str, Any]]:
     return [
         {
             "environment": environment,
+            "environment_name": problem.environment_names[environment],
             "variable": problem.variable_names[variable],
             "probability": p,
             "called": is_called,

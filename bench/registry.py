@@ -10,6 +10,7 @@ Parameter values are checked against the annotations of the constructor or funct
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
@@ -371,4 +372,4 @@ def with_sortability(problem: Problem) -> Problem:
     if problem.truth is None or problem.truth.adjacency is None:
         return problem
     found = sortability(problem.observed, problem.truth.adjacency)
-    return Problem(problem.observed, problem.truth, problem.held_out, problem.variable_names, {**problem.diagnostics, **found})
+    return dataclasses.replace(problem, diagnostics={**problem.diagnostics, **found})

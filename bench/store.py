@@ -205,6 +205,7 @@ def save_problem(run: Path, key: str, problem: Problem, known: Mapping[str, Any]
         "is_observational": [e.is_observational for e in problem.observed.environments],
         "n_held_out": len(problem.held_out),
         "variable_names": list(problem.variable_names),
+        "environment_names": list(problem.environment_names),
         "diagnostics": {k: None if np.isnan(v) else v for k, v in problem.diagnostics.items()},
         "known": dict(known),
     }
@@ -237,7 +238,8 @@ def load_problem(run: Path, key: str) -> Problem:
             for h in range(described["n_held_out"])
         )
     diagnostics = {k: float("nan") if v is None else v for k, v in described["diagnostics"].items()}
-    return Problem(observed, truth, held_out, tuple(described["variable_names"]), diagnostics)
+    names = tuple(described["variable_names"]), tuple(described["environment_names"])
+    return Problem(observed, truth, held_out, names[0], diagnostics, names[1])
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------

@@ -297,6 +297,8 @@ class Problem(_Frozen):
         d names, never shown to a method.
     diagnostics : mapping of str to float
         E.g. ``varsortability``.
+    environment_names : tuple of str
+        Of the training environments, never shown to a method; their numbers by default.
     fingerprint : str
         Hash of every array; computed, never passed.
 
@@ -311,13 +313,16 @@ class Problem(_Frozen):
     held_out: tuple[HeldOut, ...] = ()
     variable_names: tuple[str, ...] = ()
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    environment_names: tuple[str, ...] = ()
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
         d, n_environments = self.observed.n_variables, self.observed.n_environments
         names = tuple(str(v) for v in self.variable_names) or tuple(f"X{i}" for i in range(d))
-        if len(names) != d:
-            raise InputError(f"variable_names must have {d} entries, got {len(names)}")
+        labels = tuple(str(e) for e in self.environment_names) or tuple(str(e) for e in range(n_environments))
+        for what, given, wanted in (("variable_names", names, d), ("environment_names", labels, n_environments)):
+            if len(given) != wanted:
+                raise InputError(f"{what} must have {wanted} entries, got {len(given)}")
         if self.truth is not None and self.truth.n_variables != d:
             raise InputError(f"truth must have {d} variables, got {self.truth.n_variables}")
         targets = None if self.truth is None else self.truth.targets
@@ -329,6 +334,7 @@ class Problem(_Frozen):
             self,
             held_out=tuple(self.held_out),
             variable_names=names,
+            environment_names=labels,
             diagnostics=MappingProxyType({k: float(v) for k, v in self.diagnostics.items()}),
         )
         _set(self, fingerprint=self._fingerprint())

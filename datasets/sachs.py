@@ -59,6 +59,11 @@ class Condition:
     pharmacological: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """As in the paper's files, "cd3cd28+aktinhib"."""
+        return self.file.partition(". ")[2].removesuffix(".csv")
+
+    @property
     def data_file(self) -> DataFile:
         return DataFile(f"sachs/{self.file}", _SOURCE + quote(self.file), self.sha256)
 
@@ -176,12 +181,13 @@ def sachs(
         If a condition is named twice or has no annotation, or has too few cells.
     """
     _check_conditions([*conditions, *held_out_conditions], annotation)
-    environments, targets = [], []
+    environments, targets, names = [], [], []
     for group in _grouped(sorted(conditions), pool_baselines):
         X = np.concatenate([_subsample(_cells(c, scale), n_per_condition, c, rng) for c in group])
         baseline = True if group[0] == 1 or len(group) > 1 else None if group[0] == 2 else False
         environments.append(Environment(X, is_observational=baseline))
         targets.append(_target_row(group[0], annotation))
+        names.append(", ".join(CONDITIONS[c].name for c in group))
     held_out = []
     for c in held_out_conditions:
         X = _subsample(_cells(c, scale), max(few_shot_sizes) + n_query, c, rng)
@@ -192,6 +198,7 @@ def sachs(
         truth=Truth(reference_graph(reference), np.array(targets)),
         held_out=tuple(held_out),
         variable_names=PROTEINS,
+        environment_names=tuple(names),
     )
 
 

@@ -97,7 +97,7 @@ def table(
         )
     )
     known = None if truth is None else read_truth(Path(truth), names, environments, baselines)
-    return Problem(observed, known, variable_names=names)
+    return Problem(observed, known, variable_names=names, environment_names=tuple(environments))
 
 
 def read_truth(path: Path, variables: Sequence[str], environments: Sequence[str], observational: Sequence[str]) -> Truth:

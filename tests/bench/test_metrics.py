@@ -607,7 +607,8 @@ def test_edge_rows_list_every_ordered_pair_with_its_truth():
 def test_target_rows_list_every_environment_and_variable():
     rows = metrics.target_rows(planted_problem(), planted_result())
     assert len(rows) == 16
-    assert rows[8] == {"environment": 2, "variable": "X0", "probability": 0.55, "called": True, "truth": False}
+    first = {"environment": 2, "environment_name": "2", "variable": "X0", "probability": 0.55, "called": True, "truth": False}
+    assert rows[8] == first
     assert {r["truth"] for r in metrics.target_rows(planted_problem(truth=None), planted_result())} == {None}
     assert metrics.target_rows(planted_problem(), Result(BARE)) == []
     only_set = metrics.target_rows(planted_problem(), Result(Estimate(NO_EDGES, targets=TRUE_TARGETS)))

@@ -22,7 +22,7 @@ def _problem(truth="whole"):
     targets = rng.random((2, 3)) < 0.5 if truth in ("whole", "targets") else None
     known = None if truth == "none" else Truth(adjacency, targets)
     held_out = HeldOut(rng.normal(size=(5, 3)), (1, 5), rng.normal(size=(2, 3)), np.array([0, 1, 0]))
-    return Problem(observed, known, (held_out,), ("a", "b", "c"), {"x": 0.5, "y": float("nan")})
+    return Problem(observed, known, (held_out,), ("a", "b", "c"), {"x": 0.5, "y": float("nan")}, ("wild type", "drug"))
 
 
 def _result():

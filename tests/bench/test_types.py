@@ -133,7 +133,8 @@ def test_the_fingerprint_tells_unknown_from_absent():
         (lambda: Problem(_problem().observed, Truth(None, np.zeros((2, 4)))), "truth must have 3 variables, got 4"),
         (lambda: Problem(_problem().observed, Truth(None, np.zeros((1, 3)))), r"\(2, 3\), got \(1, 3\)"),
         (lambda: HeldOut(np.zeros((3, 2)), (4,), np.zeros((0, 2)), np.zeros(2)), "between 1 and 3"),
-        (lambda: Problem(_problem().observed, None, variable_names=("a",)), "3 entries, got 1"),
+        (lambda: Problem(_problem().observed, None, variable_names=("a",)), "variable_names must have 3 entries, got 1"),
+        (lambda: Problem(_problem().observed, None, environment_names=("a",)), "environment_names must have 2 entries, got 1"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(make, message):

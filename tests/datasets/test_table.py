@@ -50,6 +50,7 @@ def read(path, **parameters):
 def test_rows_of_one_value_are_one_environment_in_order_of_appearance(path):
     problem = read(path)
     assert problem.variable_names == ("smoking", "tar", "cancer")
+    assert problem.environment_names == tuple(dict.fromkeys(FRAME["group"]))
     assert [e.X[:, 0].tolist() for e in problem.observed.environments] == [[1, 3], [2, 5], [4, 6, 7]]
     assert [e.is_observational for e in problem.observed.environments] == [None] * 3
 
