@@ -25,7 +25,7 @@ def test_a_stored_run_of_every_schema_is_read_and_scored(version):
     assert store.known_of_problem(run, "problem") == {"fingerprint": problem.fingerprint}
     scores = metrics.score(problem, cell.result)
     assert scores["shd"] == 1
-    assert scores["expected_shd"] == pytest.approx(1.25)
+    assert scores["expected_shd"] == pytest.approx(1.0)
     assert scores["few_shot_target_exact_match_n2"] == 1
     assert scores["fit_seconds"] == 1.5
     assert np.isfinite(scores["interventional_nll"])
