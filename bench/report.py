@@ -6,29 +6,29 @@ intervals are the business of ``bench.statistics``, layout that of ``bench.table
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
+from rich.text import Text
 
 from bench.columns import few_shot_column
 from bench.errors import InputError
+from bench.estimates import estimate_tables
 from bench.files import write_atomic
+from bench.footnotes import failure_notes
+from bench.labels import SORT_BY, track_order
 from bench.plots import few_shot_sizes, write_plots
 from bench.statistics import check_metric, check_rows, metrics_of
-from bench.tables import (
-    DEFAULT_METRICS,
-    SORT_BY,
-    Leaderboard,
-    estimate_tables,
-    failure_notes,
-    leaderboard,
-    write_tables,
-)
+from bench.table_files import write_tables
+from bench.tables import DEFAULT_METRICS, Leaderboard, leaderboard, left_out, legend
 
 FEW_SHOT_METRIC = "target_average_precision"
+
+WRITTEN = ".written-by-report"
+"""In each folder of a report, the names of the files that the report wrote there."""
 
 
 def read_rows(run_directory: Path) -> pd.DataFrame:
@@ -49,12 +49,18 @@ def read_rows(run_directory: Path) -> pd.DataFrame:
 
 
 def write_report(
-    run_directory: Path, *, output: Path | None = None, sort_by: str | None = None, console: Console | None = None
+    run_directory: Path,
+    *,
+    output: Path | None = None,
+    sort_by: str | None = None,
+    per_dataset: bool = False,
+    console: Console | None = None,
 ) -> list[Path]:
     """Print the tables of a run, and write its tables and plots.
 
-    A ranked table per track, one per dataset where there are several, and one of the few-shot scores; a problem without truth
-    has no score, so its estimates are printed instead.
+    A ranked table per track over all datasets, and one of the few-shot scores; a problem without truth has no score, so its
+    estimates are printed instead. In files there are a table per dataset and one of every metric besides. What an earlier
+    report wrote into ``tables/`` and ``plots/`` and this one does not is removed; any other file stays.
 
     Parameters
     ----------
@@ -64,6 +70,8 @@ def write_report(
         Where ``tables/`` and ``plots/`` go; the run directory by default.
     sort_by : str, optional
         Metric that orders the methods; by default ``shd_interventional``, or the first metric of the table with a value.
+    per_dataset : bool
+        Print the table of each dataset as well.
     console : rich.console.Console, optional
         Where to print; the terminal by default.
 
@@ -88,23 +96,36 @@ def write_report(
     scored = rows[~_keys(rows).isin(unscored)]
     sort_by = sort_by or next((m for m in (SORT_BY, *DEFAULT_METRICS) if m in metrics_of(scored)), SORT_BY)
 
-    boards, complete = list(_boards(scored, sort_by)), list(_complete(scored, sort_by))
-    _print_boards(boards, console)
+    boards = list(_boards(scored, sort_by))
+    _print_boards([b for b in boards if per_dataset or not b.scope["dataset"]], console)
     if edges is not None and len(unscored):
         _print_estimates(rows[_keys(rows).isin(unscored)], edges[_keys(edges).isin(unscored)], targets, console)
-    tables = write_tables(boards, output / "tables") + write_tables(complete, output / "tables", ["csv"])
+    tables = write_tables(boards, output / "tables") + write_tables(_complete(scored, sort_by), output / "tables", ["csv"])
     tables += _write_estimates(edges, targets, unscored, output / "tables")
     plots = write_plots(rows, output / "plots", edges=edges, reliability=_read(run_directory, "reliability"), sort_by=sort_by)
+    _remove_stale(output / "tables", tables)
+    _remove_stale(output / "plots", plots.written)
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     if plots.left_out:
         say(f"Plots left out: {'; '.join(plots.left_out)}.")
-    say(f"Tables (CSV, Markdown, LaTeX): {output / 'tables'}")
+    say(f"Tables, also per dataset and of every metric (CSV, Markdown, LaTeX): {output / 'tables'}")
     say(f"Plots (PNG, SVG): {output / 'plots'}")
     say(f"Data, a row per method and problem: {run_directory / 'rows.parquet'}")
     return [*tables, *plots.written]
+
+
+def _remove_stale(directory: Path, written: Iterable[Path]) -> None:
+    """Remove what an earlier report wrote into a folder and this one did not, and remember what this one wrote."""
+    names, memory = {path.name for path in written}, directory / WRITTEN
+    if memory.exists():
+        for name in memory.read_text(encoding="utf-8").splitlines():
+            if name not in names and name == Path(name).name and (directory / name).is_file():
+                (directory / name).unlink()
+    if names or memory.exists():
+        write_atomic(memory, "".join(f"{name}\n" for name in sorted(names)))
 
 
 def _read(run_directory: Path, name: str) -> pd.DataFrame | None:
@@ -137,55 +158,61 @@ def unscored_problems(edges: pd.DataFrame | None, targets: pd.DataFrame | None) 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _tracks(rows: pd.DataFrame) -> list[str]:
-    """Tracks in the order of reading: targets unknown first."""
-    return sorted(map(str, rows["track"].unique()), key=lambda track: (track != "unknown", track))
-
-
 def _boards(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
-    for track in _tracks(rows):
+    """Per track the table of all datasets, the few-shot scores, and, where there are several datasets, a table of each."""
+    for track in track_order(rows):
         of_track = rows[rows["track"] == track]
         yield leaderboard(rows, track=track, sort_by=sort_by)
+        yield from _few_shot_board(of_track, track)
         datasets = sorted(map(str, of_track.loc[of_track["status"] != "skipped", "dataset"].unique()))
         if len(datasets) > 1:
             yield from (leaderboard(rows, track=track, dataset=dataset, sort_by=sort_by) for dataset in datasets)
-        few_shot = [few_shot_column(FEW_SHOT_METRIC, size) for size in few_shot_sizes(rows, FEW_SHOT_METRIC)]
-        few_shot = [column for column in few_shot if of_track[column].notna().any()]
-        if few_shot:
-            yield leaderboard(rows, track=track, metrics=few_shot, sort_by=few_shot[0], subject="few-shot")
+
+
+def _few_shot_board(rows: pd.DataFrame, track: str) -> Iterator[Leaderboard]:
+    """The few-shot scores of a track; of one where targets are told, only if some method that was told them has any."""
+    names = [few_shot_column(FEW_SHOT_METRIC, size) for size in few_shot_sizes(rows, FEW_SHOT_METRIC)]
+    told = rows["targets_given"].eq(True) if "targets_given" in rows else np.zeros(len(rows), dtype=bool)
+    new = rows if track == "unknown" else rows[told]
+    names = [name for name in names if new[name].notna().any()]
+    if names:
+        with_new = rows[rows["n_held_out"] > 0] if "n_held_out" in rows else rows
+        yield leaderboard(with_new, track=track, metrics=names, sort_by=names[0], subject="few-shot")
 
 
 def _complete(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
     """Every metric of a track, for the CSV."""
-    for track in _tracks(rows):
+    for track in track_order(rows):
         metrics = metrics_of(rows[rows["track"] == track])
         yield leaderboard(rows, track=track, metrics=metrics, sort_by=sort_by, subject="all-metrics")
 
 
 def _print_boards(boards: list[Leaderboard], console: Console) -> None:
-    """The boards; how to read them is said once per manner of sorting, not under each."""
-    said: set[str] = set()
+    """The boards; how to read them is said once, after them all."""
     for board in boards:
-        console.print(dataclasses.replace(board, reading=tuple(line for line in board.reading if line not in said)))
-        said.update(board.reading)
-        console.print()
+        console.print(board, "")
+    hidden = dict.fromkeys(name for board in boards for name in left_out(board, console.width))
+    lines = [*legend(boards), *([f"Not shown at this width: {', '.join(hidden)}."] if hidden else [])]
+    console.print(*(Text(line, style="dim") for line in lines), "", sep="\n")
 
 
 # --- problems without truth -------------------------------------------------------------------------------------------
 
 
 def _print_estimates(rows: pd.DataFrame, edges: pd.DataFrame, targets: pd.DataFrame | None, console: Console) -> None:
-    for (track, dataset), of_dataset in edges.groupby(["track", "dataset"], sort=True):
-        first = of_dataset.sort_values(["repetition", "problem"], kind="stable")["problem"].iloc[0]
-        of_problem = of_dataset[of_dataset["problem"] == first]
+    """Of each dataset without truth, what the methods say of its first problem, on the first track that has it."""
+    for dataset, of_dataset in edges.groupby("dataset", sort=True):
+        track = track_order(of_dataset)[0]
+        of_track = of_dataset[of_dataset["track"] == track]
+        first = of_track.sort_values(["repetition", "problem"], kind="stable")["problem"].iloc[0]
         same = None
         if targets is not None:
             here = (targets["track"] == track) & (targets["dataset"] == dataset) & (targets["problem"] == first)
             same = targets[here]
-        n = of_dataset["problem"].nunique()
+        n = of_track["problem"].nunique()
         which = "" if n == 1 else f" · first of {n} problems"
         console.print(f"{dataset}: no truth is known, so there is no score; what the methods estimate:", markup=False)
-        for table in estimate_tables(of_problem, same, title=f"{dataset} · {track}{which}"):
+        for table in estimate_tables(of_track[of_track["problem"] == first], same, title=f"{dataset} · {track}{which}"):
             console.print(table)
         for note in failure_notes(rows[(rows["track"] == track) & (rows["dataset"] == dataset)]):
             console.print(note, markup=False, highlight=False)

@@ -319,6 +319,11 @@ class Comparison:
         """The method that the differences refer to, None where nobody is ranked."""
         return self.order[0] if self.ranking.mean_rank else None
 
+    def verdicts(self) -> dict[str, str]:
+        """Method to the verdict on ``sort_by``."""
+        chosen = self.summary[self.summary["metric"] == self.sort_by]
+        return dict(zip(chosen["method"], chosen["verdict"], strict=True))
+
     def entry(self, method: str, metric: str) -> pd.Series[Any]:
         """The row of ``summary`` of one method and one metric."""
         found = self.summary[(self.summary["method"] == method) & (self.summary["metric"] == metric)]

@@ -12,7 +12,7 @@ FLOORS = {
     1: "bootstrap data_directory draws experiments gaussian graphs interventions registry scm sortability",
     2: "methods datasets preprocessing metrics",
     3: "cells child compute isolation keeper parallel plan runner scoring store suites testing",
-    4: "plots regression report statistics tables",
+    4: "estimates footnotes labels plots regression report statistics table_files tables",
     5: "cli progress run_bench",
 }
 TOP_LEVEL = ("bench", "methods", "datasets", "run_bench")
@@ -134,7 +134,7 @@ PLANTED = {
     "scores that know preprocessing": ("bench/metrics.py", "from bench.preprocessing import prepare", "do not know each other"),
     "a runner that knows a plugin": ("bench/runner.py", "import methods.ut_igsp", "by name through bench.registry"),
     "a table that reads the store": ("bench/tables.py", "from bench.store import read", "floor 0 and its own only"),
-    "a plot that makes problems": ("bench/plots.py", "import bench.registry", "floor 0 and its own only"),
+    "a plot that makes problems": ("bench/plots/scores.py", "import bench.registry", "floor 0 and its own only"),
     "a file that nobody has placed": ("bench/helpers.py", "", "place it in FLOORS"),
     "a method that needs torch to be listed": (
         "methods/a.py",
@@ -161,7 +161,7 @@ ALLOWED = {
     "down a floor": ("methods/a.py", "from bench.gaussian import moments\nfrom bench import types"),
     "torch where it is used": ("methods/a.py", "def fit():\n    import torch"),
     "torch for type checkers": ("methods/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
-    "plots that share with tables": ("bench/plots.py", "from bench.tables import slug"),
+    "plots that share with tables": ("bench/plots/scores.py", "from bench.labels import slug\nfrom bench.plots import style"),
     "the command line that knows all": ("bench/cli.py", "import bench.runner, bench.tables\nfrom bench import testing"),
 }
 

@@ -68,11 +68,20 @@ def points(axes: Axes) -> list[PathCollection]:
 # --- styles and order -------------------------------------------------------------------------------------------------
 
 
-def test_a_method_looks_the_same_whoever_is_beside_it_in_the_order_and_sixty_look_different():
-    names = [f"m{i}" for i in range(60)]
+def test_a_method_looks_the_same_whatever_the_order_and_ninety_look_different():
+    names = [f"m{i}" for i in range(90)]
     styles = method_styles(names)
     assert styles == method_styles(reversed(names))
-    assert len({(s.colour, s.marker) for s in styles.values()}) == 60
+    assert len({(s.colour, s.marker) for s in styles.values()}) == 90
+
+
+def test_ten_methods_differ_in_colour_and_further_ones_of_a_colour_in_marker_and_line():
+    styles = list(method_styles(f"m{i:02d}" for i in range(20)).values())
+    assert len({s.colour for s in styles[:10]}) == 10
+    for one, other in zip(styles[:10], styles[10:], strict=True):
+        assert one.colour == other.colour
+        assert one.marker != other.marker
+        assert one.line != other.line
 
 
 def test_a_method_has_one_colour_in_all_plots(rows):
@@ -92,8 +101,9 @@ def test_the_order_is_that_of_the_ranking_and_the_same_in_every_panel(rows):
     assert order == compare(rows, [SHD], sort_by=SHD).order
     figure = plot_scores(rows, "target_f1", track="unknown", order=order)
     first, second = panels(figure).values()
-    assert [t.get_text().replace("\n", "") for t in first.get_yticklabels()] == order
-    assert first.get_ylim() == second.get_ylim() == (len(order) - 0.5, -0.5)
+    assert [t.get_text().replace("\n", "") for t in first.get_yticklabels()] == [m for m in order if m != "empty"]
+    assert first.get_ylim() == second.get_ylim() == (len(order) - 1.5, -0.5)
+    order.remove("empty")  # it estimates no targets
     for axes in (first, second):
         heights = {method: container.lines[0].get_ydata()[0] for method, container in bars(axes).items()}
         assert heights == {method: order.index(method) for method in heights}
@@ -122,16 +132,33 @@ def test_scores_name_metric_track_unit_and_n(rows):
     axes = panels(figure)["er"]
     assert axes.get_title() == "er (n = 10 problems)"
     assert "(pairs) ↓" in axes.get_xlabel().replace("\n", " ")
+    five = plot_scores(pd.concat([table({"a": [1.0]}, dataset=f"d{i}") for i in range(5)]), SHD, track="unknown")
+    assert [bool(axes.get_xlabel()) for axes in five.axes] == [False, False, True, True, True]  # at the foot of a column
 
 
 def test_failures_and_undefined_scores_are_counted_in_words(rows):
-    axes = panels(plot_scores(rows, "target_f1", track="unknown"))["er"]
+    rows = rows.copy()
+    rows.loc[rows.index[(rows["dataset"] == "er") & (rows["method"] == "gies")][0], "target_f1"] = np.nan
+    figure = plot_scores(rows, "target_f1", track="unknown")
+    axes = panels(figure)["er"]
     said = {t.get_text(): t.xy[1] for t in axes.texts}
     labels = [t.get_text().replace("\n", "") for t in axes.get_yticklabels()]
     failed = int((rows[(rows["dataset"] == "er") & (rows["method"] == "marginal")]["status"] == "timeout").sum())
     assert failed > 0
     assert labels[int(said[f"{failed} failed"])] == "marginal"
-    assert labels[int(said["10 undef."])] == "empty"
+    assert labels[int(said["1 undef."])] == "gies"
+    assert "empty" not in labels
+    assert "No value: empty." in caption_of(figure)
+
+
+def test_methods_that_were_told_the_targets_carry_a_dagger(rows):
+    rows = rows.assign(targets_given=rows["method"] == "gies")
+    for figure in (plot_scores(rows, SHD, track="unknown"), plot_run_time(rows, SHD, track="unknown")):
+        texts = [t for axes in figure.axes[:1] for t in axes.get_yticklabels()]
+        texts += [t for legend in figure.legends for t in legend.get_texts()]
+        assert [t.get_text() for t in texts if "†" in t.get_text()] == ["gies †"]
+        assert "†: was told the targets." in caption_of(figure)
+    assert "†" not in caption_of(plot_scores(rows.assign(targets_given=False), SHD, track="unknown"))
 
 
 def test_bounded_scores_show_their_whole_range_and_distances_start_at_zero(rows):
@@ -185,7 +212,7 @@ def test_few_shot_curves_show_the_means_against_log_samples(rows):
 
 def test_few_shot_average_precision_has_the_prevalence_as_its_chance_line_and_auroc_one_half(rows):
     rows = rows.assign(few_shot_target_prevalence_n3=0.2)
-    for metric, expected in (("target_average_precision", [0.2, 0.1, 0.1]), ("target_auroc", [0.5, 0.5])):
+    for metric, expected in (("target_average_precision", [0.2, 0.1, 0.1]), ("target_auroc", [0.5, 0.5, 0.5])):
         axes = panels(plot_few_shot(rows, metric, track="unknown"))["er"]
         (chance,) = [line for line in axes.lines if line.get_gid() == "chance"]
         assert list(chance.get_ydata()) == pytest.approx(expected)
@@ -379,14 +406,16 @@ def test_no_probabilities_is_nothing_to_plot():
 
 
 def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of texts of a figure, other than tick labels, that overlap; and texts that leave the canvas."""
+    """Pairs of texts of a figure that overlap, and texts that leave the canvas."""
     figure.draw_without_rendering()
-    texts = [t for t in figure.texts if t.get_text()]
+    texts = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    ticks = []
     for axes in figure.axes:
-        texts += [t for t in (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts) if t.get_text() and t.get_visible()]
-    for legend in figure.legends:
-        texts += legend.get_texts()
-    boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for axis, shown in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            major = [t for t in axis.get_major_ticks() if min(shown) <= t.get_loc() <= max(shown)]
+            ticks += [t.label1 for t in major if t.label1.get_visible()]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in [*texts, *ticks] if t.get_text() and t.get_visible()]
     canvas = figure.bbox.padded(1)
     found = [
         (a, "canvas")
@@ -398,10 +427,15 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("case", ["one", "many"])
+@pytest.mark.parametrize("case", ["one", "ten", "many"])
 def test_no_text_overlaps_another_or_leaves_the_canvas(case):
     if case == "one":
         frame, edges = rows_frame(("only",), ("one",), repetitions=1, sizes=(10,)), edges_frame(("only",))
+    elif case == "ten":
+        methods = [f"method_{i}" for i in range(10)]
+        frame = rows_frame(methods, [f"dataset {i}" for i in range(5)], repetitions=2)
+        edges = edges_frame(methods, n_variables=11)
+        edges[["source", "target"]] = edges[["source", "target"]].replace({"X1": "PIP2", "X2": "PLCg"})
     else:
         methods = [f"method_{i:02d}[alpha=0.001,bootstrap=20,conditional_independence=pooled]" for i in range(20)]
         datasets = [f"dataset_{i}[n_variables=20,edges_per_node=2]" for i in range(2)]
@@ -439,6 +473,7 @@ def test_files_are_the_same_for_the_same_frame_and_carry_no_date(tmp_path):
 
 def test_what_cannot_be_drawn_is_left_out_and_said(tmp_path):
     rows = pd.DataFrame([row(m, f"p{i}", shd_interventional=float(i), target_f1=np.nan) for m in ("a", "b") for i in range(3)])
+    rows["fit_seconds"] = np.nan
     plots = write_plots(rows, tmp_path)
     assert sorted(p.name for p in plots.written) == [f"scores-unknown-{SHD}.png", f"scores-unknown-{SHD}.svg"]
     assert "scores-unknown-target_f1: target F1 has no value on any problem" in plots.left_out
@@ -454,6 +489,27 @@ def test_heat_maps_show_the_first_repetition_of_each_dataset(tmp_path):
     assert names == ["edges-unknown-er.png", "edges-unknown-er.svg"]
     for one, other in zip(alone, both, strict=True):
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_further_track_shows_only_what_the_methods_that_were_told_the_targets_add(tmp_path):
+    rows = pd.DataFrame(
+        [
+            row(m, f"p{i}", track=track, shd_interventional=1.0, target_f1=0.5 if m == "free" else np.nan, fit_seconds=1.0)
+            for track in ("unknown", "oracle")
+            for m in ("free", "told")
+            for i in range(2)
+        ]
+    )
+    nobody = {p.stem for p in write_plots(rows, tmp_path).written}
+    assert nobody == {f"scores-unknown-{SHD}", "scores-unknown-target_f1", f"run-time-unknown-{SHD}"}
+    rows["targets_given"] = (rows["track"] == "oracle") & (rows["method"] == "told")
+    somebody = {p.stem for p in write_plots(rows, tmp_path).written}
+    assert somebody - nobody == {f"scores-oracle-{SHD}", f"run-time-oracle-{SHD}"}
+
+
+def test_a_run_of_the_oracle_track_alone_has_its_plots(tmp_path):
+    rows = table({"a": [1.0, 2.0]}, track="oracle")
+    assert [p.name for p in write_plots(rows, tmp_path).written] == [f"scores-oracle-{SHD}.png", f"scores-oracle-{SHD}.svg"]
 
 
 def test_datasets_without_a_score_have_no_panel():

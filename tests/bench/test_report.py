@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 from frames import edges_frame, reliability_frame, row, rows_frame, targets_frame
 from rich.console import Console
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.errors import InputError, UnknownName
-from bench.report import read_rows, unscored_problems, write_report
+from bench.plots import Plots
+from bench.report import WRITTEN, read_rows, unscored_problems, write_report
 from bench.statistics import compare
 
 
@@ -28,6 +31,12 @@ def report(directory: Path, **options: object) -> tuple[list[Path], str]:
     console = Console(width=120, file=io.StringIO(), force_terminal=False, color_system=None)
     paths = write_report(directory, console=console, **options)
     return paths, console.file.getvalue()
+
+
+def first_score(directory: Path) -> str:
+    """Head of the column that orders the methods."""
+    lines = (directory / "tables" / "leaderboard-unknown.md").read_text().splitlines()
+    return next(line for line in lines if line.startswith("| method")).split(" | ")[2]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +56,12 @@ def whole(tmp_path_factory) -> tuple[Path, list[Path], str]:
     return directory, *report(directory)
 
 
+@pytest.fixture
+def unplotted(monkeypatch):
+    """Reports without plots, which take most of the time."""
+    monkeypatch.setattr("bench.report.write_plots", lambda *_, **__: Plots((), ()))
+
+
 def small_rows(*, datasets: tuple[str, ...] = ("er",), repetitions: int = 2) -> pd.DataFrame:
     """Rows with few metrics, so that few plots are drawn."""
     rows = rows_frame(("empty", "ut_igsp"), datasets, repetitions=repetitions, sizes=())
@@ -60,8 +75,74 @@ def test_a_report_has_a_table_per_track_and_dataset_and_one_of_the_few_shot_scor
     assert tables == {f"leaderboard-{name}.md" for name in expected}
     assert all(p.exists() for p in paths)
     assert {p.parent for p in paths} == {directory / "tables", directory / "plots"}
-    for title in ("targets unknown · datasets er, sf", "oracle track (targets told) · dataset er", "few-shot"):
+    for title in (
+        "targets unknown · er; sf · 12",
+        "targets unknown · few-shot · er; sf",
+        "oracle track (targets told) · er · 6",
+    ):
         assert title in text
+
+
+def test_tables_of_single_datasets_are_printed_on_request_only(tmp_path, unplotted):
+    directory = run_directory(tmp_path, rows=small_rows(datasets=("er", "sf")))
+    _, short = report(directory)
+    paths, long = report(directory, per_dataset=True)
+    asked = CliRunner().invoke(app, ["report", str(directory), "--per-dataset"])
+    assert asked.exit_code == 0
+    assert directory / "tables" / "leaderboard-unknown-er.md" in paths
+    for title in ("targets unknown · er · 2 problems", "targets unknown · sf · 2 problems"):
+        assert title not in short
+        assert title in long
+        assert title in asked.stdout
+
+
+def test_five_datasets_on_two_tracks_are_a_hundred_lines_at_most(tmp_path, unplotted):
+    methods = [f"method_{i}[bootstrap=20]" for i in range(10)]
+    rows = rows_frame(methods, [f"dataset {i}" for i in range(5)], tracks=("unknown", "oracle"), repetitions=2)
+    _, text = report(run_directory(tmp_path, rows=rows.assign(targets_given=False)))
+    assert len(text.splitlines()) <= 100
+    assert all(f"{method} " in text for method in methods)  # whole, not folded
+
+
+def test_the_oracle_track_has_few_shot_scores_only_of_methods_that_were_told_the_targets(tmp_path, unplotted):
+    rows = small_rows(datasets=("er",)).assign(few_shot_target_average_precision_n3=0.5)
+    rows = pd.concat([rows, rows.assign(track="oracle")])
+    _, text = report(run_directory(tmp_path / "nobody", rows=rows))
+    assert text.count("few-shot ·") == 1
+    rows["targets_given"] = (rows["track"] == "oracle") & (rows["method"] == "ut_igsp")
+    _, text = report(run_directory(tmp_path / "somebody", rows=rows))
+    assert text.count("few-shot ·") == 2
+
+
+def test_few_shot_tables_count_the_problems_with_held_out_environments(tmp_path, unplotted):
+    rows = small_rows(datasets=("er", "sf"))
+    rows["n_held_out"] = np.where(rows["dataset"] == "er", 10, 0)
+    rows["few_shot_target_average_precision_n3"] = np.where(rows["dataset"] == "er", 0.5, np.nan)
+    _, text = report(run_directory(tmp_path, rows=rows))
+    assert "few-shot · er · 2 problems" in text
+
+
+def test_a_report_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_path):
+    directory = run_directory(tmp_path, rows=small_rows(datasets=("er", "sf")))
+    before, _ = report(directory)
+    own = [directory / "tables" / "leaderboard-mine.md", directory / "plots" / "notes.txt"]
+    for path in own:
+        path.write_text("mine")
+    run_directory(tmp_path, rows=small_rows(datasets=("er",)))
+    after, _ = report(directory)
+    stale = set(before) - set(after)
+    assert {p.name for p in stale} == {f"leaderboard-unknown-{d}.{f}" for d in ("er", "sf") for f in ("csv", "md", "tex")}
+    assert not [p for p in stale if p.exists()]
+    assert all(p.exists() for p in [*own, *after])
+
+
+def test_a_list_of_written_files_that_points_elsewhere_removes_nothing(tmp_path):
+    directory = run_directory(tmp_path / "run", rows=small_rows())
+    report(directory)
+    (tmp_path / "run" / "precious.txt").write_text("mine")
+    (directory / "tables" / WRITTEN).write_text("../precious.txt\n\n..\n.\n")
+    report(directory)
+    assert (tmp_path / "run" / "precious.txt").exists()
 
 
 def test_every_metric_is_in_the_complete_csv(whole):
@@ -78,8 +159,8 @@ def test_every_metric_is_in_the_complete_csv(whole):
 def test_a_report_says_how_to_read_it_once_and_where_things_lie(whole):
     directory, _, text = whole
     flat = re.sub(r"\s+", " ", text)
-    assert flat.count("Means over the n problems answered") == 1
-    assert flat.count("Ordered by mean rank on SHD between I-essential graphs") == 1
+    assert flat.count("Scores: means over the n problems answered") == 1
+    assert flat.index("Order: mean rank on the first score") > flat.index("oracle track")
     for place in ("tables", "plots", "rows.parquet"):
         assert str(directory / place) in text
 
@@ -97,16 +178,16 @@ def test_a_report_made_twice_is_the_same_byte_for_byte(tmp_path):
 
 def test_the_sorting_metric_can_be_chosen_and_a_misspelt_one_is_answered(tmp_path):
     directory = run_directory(tmp_path, rows=small_rows())
-    _, text = report(directory, sort_by="target_f1")
-    assert "Ordered by mean rank on target F1" in re.sub(r"\s+", " ", text)
+    report(directory, sort_by="target_f1")
+    assert first_score(directory) == "target F1 ↑"
     with pytest.raises(UnknownName, match="did you mean 'target_f1'"):
         write_report(directory, sort_by="targetf1")
 
 
 def test_without_the_usual_sorting_metric_the_next_one_with_values_orders(tmp_path):
     rows = small_rows().drop(columns="shd_interventional")
-    _, text = report(run_directory(tmp_path, rows=rows))
-    assert "Ordered by mean rank on target F1" in re.sub(r"\s+", " ", text)
+    report(run_directory(tmp_path, rows=rows))
+    assert first_score(tmp_path) == "target F1 ↑"
 
 
 def test_problems_without_truth_show_estimates_and_leave_the_scores_alone(tmp_path):
@@ -123,7 +204,7 @@ def test_problems_without_truth_show_estimates_and_leave_the_scores_alone(tmp_pa
     assert list(unscored_problems(edges, targets)) == [("own", "own-0")]
     assert "own: no truth is known" in text
     assert "Failed: ut_igsp 1 × timeout" in text
-    assert "dataset er · 2 problems" in text  # the board does not count the problem without truth
+    assert "targets unknown · er · 2 problems" in text  # the board does not count the problem without truth
     strongest = edges[edges["dataset"] == "own"].nlargest(1, "probability").iloc[0]
     assert f"{strongest['source']} → {strongest['target']} {strongest['probability']:.2f}" in text
     estimated = pd.read_csv(directory / "tables" / "estimated-edges.csv")

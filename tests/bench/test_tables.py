@@ -15,22 +15,11 @@ from rich.console import Console
 
 from bench.columns import few_shot_column
 from bench.errors import InputError, UnknownName
+from bench.estimates import estimate_tables, likeliest_targets, strongest_edges
+from bench.labels import format_value
 from bench.statistics import compare
-from bench.tables import (
-    DEFAULT_METRICS,
-    Leaderboard,
-    columns,
-    escape_latex,
-    estimate_tables,
-    format_value,
-    leaderboard,
-    likeliest_targets,
-    strongest_edges,
-    to_csv,
-    to_latex,
-    to_markdown,
-    write_tables,
-)
+from bench.table_files import escape_latex, to_csv, to_latex, to_markdown, write_tables
+from bench.tables import DEFAULT_METRICS, Leaderboard, columns, leaderboard, left_out, legend
 
 SHD = "shd_interventional"
 METHODS = ("empty", "marginal", "ut_igsp[alpha=0.001,bootstrap=20]", "gies")
@@ -40,6 +29,11 @@ def text(renderable: object, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
     console.print(renderable)
     return console.file.getvalue()
+
+
+def body(board: Leaderboard, width: int) -> list[str]:
+    """The lines of the table itself, between its rule and its first footnote."""
+    return text(board, width).split("─\n")[1].split("\nData: ")[0].splitlines()
 
 
 def numbers(line: str) -> list[float]:
@@ -94,7 +88,7 @@ def test_terminal_shows_the_numbers_of_the_markdown(board):
     def bare(line: str) -> list[float]:
         return [abs(x) for x in numbers(re.sub("[ᵇˢᵖ]", "", line))]
 
-    shown = text(board, 200).split("─\n")[1].split("\n\n")[0].splitlines()
+    shown = body(board, 200)
     markdown = [line.replace("`", " ") for line in to_markdown(board).splitlines() if line.startswith("| `")]
     assert len(shown) == 2 * len(METHODS)
     for i, method in enumerate(board.comparison.order):
@@ -105,7 +99,13 @@ def test_values_are_rounded_by_their_metric():
     assert format_value(2.25, "edge_f1") == "2.25"
     assert format_value(-0.04, "shd", signed=True) == "0.0"
     assert format_value(0.26, "shd", signed=True) == "+0.3"
-    assert [format_value(s, "fit_seconds") for s in (0.000123, 0.5, 12.34, 1234.5)] == ["0.00012", "0.50", "12", "1234"]
+    assert [format_value(s, "fit_seconds") for s in (0.000123, 0.0123, 0.5, 12.34, 1234.5)] == [
+        "0.000",
+        "0.012",
+        "0.50",
+        "12",
+        "1234",
+    ]
     assert format_value(float("nan"), "shd") == "–"
 
 
@@ -116,25 +116,32 @@ def test_values_are_rounded_by_their_metric():
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_broken(board, width):
     shown = text(board, width)
     assert max(map(len, shown.splitlines())) <= width
-    body = shown.split("─\n")[1].split("\n\n")[0]
-    whole = re.findall(r"\[-?[\d.]+,-?[\d.]+\]", body)
-    assert len(whole) == body.count("[") - 1  # one label has a bracket
-    assert len(body.splitlines()) == 2 * len(METHODS)
+    lines = body(board, width)
+    whole = re.findall(r"\[-?[\d.]+,-?[\d.]+\]", "\n".join(lines))
+    assert len(whole) == "".join(lines).count("[") - 1  # one label has a bracket
+    assert len(lines) >= 2 * len(METHODS)
 
 
 def test_a_narrow_terminal_drops_the_last_metrics_and_says_which(board):
-    narrow, wide = text(board, 80), text(board, 160)
-    assert "Not shown at this width: target F1, target AP, fit time (s), SHD." in re.sub(r"\s+", " ", narrow)
-    assert "Not shown" not in wide
+    assert left_out(board, 80) == ["target F1", "target AP", "fit time (s)", "SHD"]
+    assert left_out(board, 160) == []
+    narrow = text(board, 80)
+    assert "SHD " in narrow
+    assert "F1" not in narrow
     for must in ("mean", "Δ to first", "failed", "I-essential"):
         assert must in narrow
+
+
+def test_labels_are_whole_where_there_is_room(board):
+    for width in (100, 120, 160):
+        assert "ut_igsp[alpha=0.001,bootstrap=20] " in text(board, width)
+    assert len(left_out(board, 120)) <= 2
 
 
 def test_long_labels_fold_and_are_not_cut(rows):
     label = "method_with_a_very_long_name[parameter_one=0.00001,parameter_two=something]"
     shown = text(leaderboard(rows.replace({"method": {"gies": label}}), track="unknown"), 100)
-    first_column = "".join(line[:20].strip() for line in shown.split("─\n")[1].splitlines()[:8])
-    assert label in first_column
+    assert label in "".join(line[:33].strip() for line in shown.splitlines())
 
 
 def test_twenty_methods_fit():
@@ -148,7 +155,7 @@ def test_twenty_methods_fit():
 
 
 def said(board: Leaderboard) -> str:
-    return " ".join([*board.notes, *board.reading])
+    return " ".join([*board.notes, *legend([board])])
 
 
 def test_methods_that_were_told_the_targets_carry_a_dagger(rows):
@@ -164,7 +171,7 @@ def test_average_precision_says_what_the_edge_probabilities_are(board):
     marks = {line.split("`")[1]: line.split(" | ")[4] for line in to_markdown(board).splitlines() if line.startswith("| `")}
     for method, kind in board.methods["edge_output"].items():
         assert {"binary": "ᵇ", "score": "ˢ", "posterior": "ᵖ"}[kind] in marks[method]
-    assert "ᵇ average precision of a binary graph" in said(board)
+    assert "average precision (AP) of ᵇ a binary graph, ˢ scores, ᵖ posterior probabilities" in said(board)
 
 
 def test_methods_level_with_the_first_are_marked():
@@ -177,7 +184,7 @@ def test_methods_level_with_the_first_are_marked():
     assert level == {"a", "b"}
     assert "≈" in delta[board.comparison.order[1]]
     assert "≈" not in delta["c"]
-    assert "≈ not distinguishable from the first" in said(board)
+    assert "≈ not distinguishable from it" in said(board)
 
 
 def test_failures_are_counted_by_kind_with_their_reason():
@@ -210,6 +217,40 @@ def test_problems_on_which_nobody_has_a_score_are_told_apart_from_undefined_scor
     assert "Undefined though answered (problems): SHD I-essential of a (1)." in board.notes
 
 
+def test_what_a_method_never_estimates_is_a_dash_and_no_footnote(rows):
+    board = leaderboard(rows, track="unknown")  # "empty" estimates no targets
+    empty = next(line for line in to_markdown(board).splitlines() if line.startswith("| `empty`"))
+    assert empty.split(" | ")[5] == "–"
+    assert "Undefined" not in said(board)
+    assert "–: not estimated" in said(board)
+
+
+def test_methods_without_any_score_are_named_below_and_have_no_row():
+    scores = table({"a": [0.5, 0.6], "b": [0.4, 0.3], "silent": [np.nan] * 2, "broken": ["error"] * 2}, "target_f1")
+    board = leaderboard(scores, track="unknown", metrics=["target_f1"], sort_by="target_f1")
+    assert list(board.methods.index) == ["a", "b", "broken"]
+    assert "Without any score here: silent." in board.notes
+    assert "silent" in to_csv(board)
+    assert "`silent`" not in to_markdown(board)
+
+
+def test_a_method_without_the_sorting_score_keeps_its_row_and_has_no_rank():
+    rows = pd.concat([table({"a": [0.5, 0.6]}, "target_f1"), table({"b": [4.0, 5.0]})])
+    board = leaderboard(rows, track="unknown", metrics=["target_f1", SHD], sort_by="target_f1")
+    assert "Not ranked, for want of target F1: b." in board.notes
+    assert list(board.methods.index) == ["a", "b"]
+
+
+def test_the_legend_of_several_boards_says_each_thing_once(rows):
+    boards = [leaderboard(rows, track=track) for track in ("unknown", "oracle")]
+    lines = legend(boards)
+    assert len(lines) == len(set(lines))
+    assert [line.split(":")[0] for line in lines] == ["Order", "Scores", "Δ", "Marks", "Data"]
+    assert "† was told the targets" in " ".join(lines)
+    assert "†" not in " ".join(legend(boards[:1]))
+    assert legend([]) == []
+
+
 def test_undefined_scores_are_counted_with_their_reason():
     rows = table({"a": [1.0, 2.0], "b": [1.0, np.nan]})
     rows.loc[rows[SHD].isna(), "undefined"] = json.dumps({SHD: "the point graph is cyclic"})
@@ -237,13 +278,13 @@ def test_sortability_and_prevalence_are_means_over_problems_not_rows():
     )
     note = leaderboard(rows, track="unknown").notes[0]
     assert "var-sortability 0.60 (0.90 in raw units)" in note
-    assert "prevalence of edges 0.233" in note
+    assert "chance has edge AP 0.233" in note
 
 
-def test_one_problem_shows_dashes_for_its_intervals():
+def test_one_problem_shows_no_intervals():
     board = leaderboard(table({"a": [1.0], "b": [4.0]}), track="unknown")
     line = next(line for line in to_markdown(board).splitlines() if line.startswith("| `b`"))
-    assert line.split(" | ")[2:4] == ["4.0 –", "+3.0 –"]
+    assert line.split(" | ")[2:4] == ["4.0", "+3.0"]
     assert "Too few paired problems (under 6) to tell from the first: any method." in said(board)
     assert "1 problem" in board.title
 
@@ -260,8 +301,8 @@ def test_few_shot_tables_say_how_methods_without_adaptation_were_treated(rows):
     board = leaderboard(rows, track="unknown", metrics=few_shot, sort_by=few_shot[0], subject="few-shot")
     assert board.name == "leaderboard-unknown-few-shot"
     assert all(f"n={n} ↑" in text(board, 120) for n in (3, 10, 30))
-    assert "fitted anew" in said(board)
-    assert "prevalence of new targets 0.100" in said(board)
+    assert "is fitted anew" in said(board)
+    assert "chance has target AP 0.100" in said(board)
 
 
 # --- refusals and files -----------------------------------------------------------------------------------------------

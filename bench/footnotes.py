@@ -1,0 +1,171 @@
+"""What stands under a ranked table: what a reader must know to judge this table, each in a line or two.
+
+How much of the order the data give away, on what problems the ranks are, who failed how, what is undefined. What holds for
+every table is said once, by ``bench.tables.legend``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.columns import FAILURES, info, parse_few_shot
+from bench.labels import short_label
+from bench.statistics import MINIMUM_PAIRS, Comparison
+
+_STATUS_WORDS = {"timeout": "timeout", "out_of_memory": "out of memory", "error": "error", "invalid": "invalid estimate"}
+
+
+def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str], silent: Sequence[str]) -> list[str]:
+    """The footnotes of a table.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        What the table is of.
+    comparison : Comparison
+        Of those rows.
+    metrics : sequence of str
+        Columns of the table.
+    silent : sequence of str
+        Methods without any score in it, which are not shown.
+    """
+    return [
+        *_data(rows, comparison.sort_by),
+        *_ranks(comparison, silent),
+        *failure_notes(rows),
+        *_skipped(rows),
+        *([f"Without any score here: {', '.join(silent)}."] if silent else []),
+        *_undefined(rows, metrics),
+        *_cut_short(rows),
+    ]
+
+
+def _data(rows: pd.DataFrame, sort_by: str) -> list[str]:
+    """How much of the order the data give away, and the chance level of average precision."""
+    var, raw, r2 = (_per_problem(rows, c) for c in ("varsortability", "varsortability_raw", "r2_sortability"))
+    if parse_few_shot(sort_by) is not None:
+        new = [c for c in map(str, rows.columns) if (parse_few_shot(c) or ("", 0))[0] == "target_prevalence"]
+        prevalence = {"target AP": _per_problem(rows, min(new)) if new else math.nan}
+    else:
+        prevalence = {"edge AP": _per_problem(rows, "edge_prevalence"), "target AP": _per_problem(rows, "target_prevalence")}
+    parts = []
+    if math.isfinite(var):
+        in_raw_units = f" ({raw:.2f} in raw units)" if math.isfinite(raw) else ""
+        parts.append(f"var-sortability {var:.2f}{in_raw_units}, R²-sortability {r2:.2f}")
+    levels = [f"{name} {value:.3f}" for name, value in prevalence.items() if math.isfinite(value)]
+    if levels:
+        parts.append(f"chance has {', '.join(levels)}")
+    return [f"Data: {'; '.join(parts)}."] if parts else []
+
+
+def _per_problem(rows: pd.DataFrame, column: str) -> float:
+    """Mean over problems of a quantity that belongs to the problem (whichever method's row tells it)."""
+    if column not in rows:
+        return math.nan
+    values = rows.assign(value=pd.to_numeric(rows[column])).groupby(["dataset", "problem"])["value"].first()
+    return float(values.mean())
+
+
+def _ranks(comparison: Comparison, silent: Sequence[str]) -> list[str]:
+    """On what problems the ranks are, whom too few of them tell apart, and who has none."""
+    sort_by, ranked = comparison.sort_by, comparison.ranking.n_problems
+    notes = []
+    if not ranked:
+        notes.append(f"No method is ranked: {info(sort_by).label} has no value on a problem that every method met.")
+    elif ranked < comparison.n_problems:
+        notes.append(f"Ranks are over the {ranked} problems that every ranked method met and at least one answered.")
+    sorted_by = comparison.summary[comparison.summary["metric"] == sort_by]
+    few = sorted_by[(sorted_by["verdict"] == "too_few") & (sorted_by["n_paired"] > 0)]
+    if len(few):
+        whom = "any method" if len(few) == len(comparison.order) - len(silent) - 1 else ", ".join(few["method"])
+        notes.append(f"Too few paired problems (under {MINIMUM_PAIRS}) to tell from the first: {whom}.")
+    unranked = [m for m, why in comparison.ranking.unranked.items() if not why.startswith("skipped") and m not in silent]
+    if ranked and unranked:
+        notes.append(f"Not ranked, for want of {info(sort_by).label}: {', '.join(sorted(unranked))}.")
+    return notes
+
+
+def failure_notes(rows: pd.DataFrame) -> list[str]:
+    """One line on who failed how often and why; none where nobody did."""
+    failed = rows[rows["status"].isin(FAILURES)]
+    parts = []
+    for method, of_method in failed.groupby("method", sort=True):
+        by_status = [f"{k} × {_STATUS_WORDS[s]}" for s, k in sorted(Counter(of_method["status"]).items())]
+        parts.append(f"{method} {', '.join(by_status)}{_why(of_method)}")
+    return [f"Failed: {'; '.join(parts)}."] if parts else []
+
+
+def _skipped(rows: pd.DataFrame) -> list[str]:
+    """Who was skipped where and why; methods with the same fate share an entry."""
+    skipped = rows[rows["status"] == "skipped"]
+    n_problems, methods = rows.groupby(["dataset", "problem"]).ngroups, set(rows["method"])
+    fates: dict[str, set[str]] = {}
+    for method, of_method in skipped.groupby("method", sort=True):
+        on = "" if len(of_method) == n_problems else f" on {len(of_method)} of {n_problems} problems"
+        fates.setdefault(f"{on}{_why(of_method)}", set()).add(str(method))
+    parts = [f"{'every method' if who == methods else ', '.join(sorted(who))}{fate}" for fate, who in fates.items()]
+    return [f"Skipped: {'; '.join(parts)}."] if parts else []
+
+
+def _why(rows: pd.DataFrame) -> str:
+    """The commonest reason of some rows, in parentheses and cut to a line."""
+    reasons = [str(r).strip() for r in rows["reason"].dropna() if str(r).strip()] if "reason" in rows else []
+    if not reasons:
+        return ""
+    more = "; and other reasons" if len(set(reasons)) > 1 else ""
+    return f" ({textwrap.shorten(_commonest(reasons), 80, placeholder=' …')}{more})"
+
+
+def _commonest(reasons: Sequence[str]) -> str:
+    counts = Counter(reasons)
+    return min(counts, key=lambda reason: (-counts[reason], reason))
+
+
+def _undefined(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """On how many problems who has no defined score though it answered, and the commonest reason.
+
+    Problems where nobody has a score are told apart: they say something of the problem, not of a method. A method without
+    any value of a metric is not named: the dash in its row says it.
+    """
+    answered = rows[rows["status"] == "ok"]
+    problem = pd.Series(list(zip(answered["dataset"], answered["problem"], strict=True)), index=answered.index, dtype=object)
+    nobody: dict[str, list[str]] = {}
+    somebody: dict[str, list[str]] = {}
+    for metric in metrics:
+        value = answered[metric] if metric in answered else pd.Series(float("nan"), index=answered.index)
+        scored, able = set(problem[value.notna()]), set(answered.loc[value.notna(), "method"])
+        without = problem.nunique() - len(scored)
+        if without and scored:
+            nobody.setdefault(f"on {without} of {problem.nunique()} problems", []).append(short_label(metric))
+        here = answered[value.isna() & problem.isin(scored) & answered["method"].isin(able)]
+        if len(here):
+            who = f"of {_counted(Counter(here['method']))}{_undefined_reason(here, metric)}"
+            somebody.setdefault(who, []).append(short_label(metric))
+    notes = [f"No method has a score {where}: {', '.join(labels)}." for where, labels in nobody.items()]
+    if somebody:
+        parts = (f"{', '.join(labels)} {who}" for who, labels in somebody.items())
+        notes.append(f"Undefined though answered (problems): {'; '.join(parts)}.")
+    return notes
+
+
+def _undefined_reason(rows: pd.DataFrame, metric: str) -> str:
+    reasons = [json.loads(text).get(metric) for text in rows["undefined"].dropna()] if "undefined" in rows else []
+    reasons = [str(reason) for reason in reasons if reason]
+    return f" – {_commonest(reasons)}" if reasons else ""
+
+
+def _cut_short(rows: pd.DataFrame) -> list[str]:
+    if "cut_short" not in rows:
+        return []
+    cut = Counter(rows.loc[rows["cut_short"].eq(True) & (rows["status"] == "ok"), "method"])
+    return [f"Answered with the best so far as the budget ran out: {_counted(cut)}."] if cut else []
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} ({counts[name]})" for name in sorted(counts))

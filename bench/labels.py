@@ -1,0 +1,91 @@
+"""Words and numbers as tables and plots show them: names of tracks and metrics, digits, file names.
+
+Definitions of the metrics are in ``bench.metrics``; their long labels in ``bench.columns``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pandas as pd
+
+from bench.columns import info, parse_few_shot
+
+SORT_BY = "shd_interventional"
+"""The metric that orders methods unless a user asks for another one."""
+
+NOTHING = "–"
+
+ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
+"""To the better side."""
+
+TRACK_TITLES = {"unknown": "targets unknown", "oracle": "oracle track (targets told)"}
+
+_HEADS = {
+    "shd": "SHD",
+    "shd_interventional": "SHD I-essential",
+    "fit_seconds": "fit time (s)",
+    "adapt_seconds": "adaptation time (s)",
+}
+
+
+def track_order(rows: pd.DataFrame) -> list[str]:
+    """The tracks of a rows frame in the order of reading: targets unknown first."""
+    return sorted(map(str, rows["track"].unique()), key=lambda track: (track != "unknown", track))
+
+
+def short_label(metric: str) -> str:
+    """Label of a metric for a table, short where it can be.
+
+    Examples
+    --------
+    >>> short_label("shd_interventional"), short_label("few_shot_target_f1_n10")
+    ('SHD I-essential', 'target F1 n=10')
+    """
+    few_shot = parse_few_shot(metric)
+    if few_shot is not None:
+        return f"{info(few_shot[0]).label} n={few_shot[1]}"
+    return _HEADS.get(metric, info(metric).label)
+
+
+def head(metric: str) -> str:
+    """Column head of a metric: its short label with an arrow to its better side."""
+    return short_label(metric) + ARROWS[info(metric).better]
+
+
+def slug(text: str) -> str:
+    """A file name part from a label.
+
+    Examples
+    --------
+    >>> slug("er[d=10, hard]")
+    'er-d-10-hard'
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
+
+
+def format_value(value: float, metric: str, *, signed: bool = False) -> str:
+    """A number with the digits of its metric; costs get two significant digits, down to a thousandth.
+
+    Examples
+    --------
+    >>> format_value(3.14159, "shd"), format_value(-0.001, "edge_auroc", signed=True), format_value(0.00123, "fit_seconds")
+    ('3.1', '0.00', '0.001')
+    """
+    if not math.isfinite(value):
+        return NOTHING
+    decimals = info(metric).decimals
+    if info(metric).group == "cost" and value != 0:
+        decimals = min(3, max(0, 1 - math.floor(math.log10(abs(value)))))
+    text = f"{value:.{decimals}f}"
+    if float(text) == 0:
+        return text.lstrip("-")
+    return f"+{text}" if signed and value > 0 else text
+
+
+def format_interval(low: float, high: float, metric: str, *, signed: bool = False) -> str:
+    """``[low, high]``; empty where it is unknown."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{format_value(low, metric, signed=signed)}, {format_value(high, metric, signed=signed)}]"

@@ -1,0 +1,165 @@
+"""Accuracy against the time of a fit, with what failed, and when, on a strip of its own."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.columns import FAILURES, info
+from bench.plots.data import (
+    datasets_with_values,
+    drawn,
+    error_lengths,
+    labels_of,
+    n_problems,
+    need_values,
+    remarks,
+    rows_of_track,
+    summaries,
+)
+from bench.plots.style import (
+    GREY,
+    INTERVALS,
+    Style,
+    add_legend,
+    axis_label,
+    framed_figure,
+    legend_size,
+    look,
+    method_styles,
+    n_columns_of,
+    panel_title,
+    panels,
+    set_limits,
+    track_title,
+)
+
+
+def plot_run_time(
+    rows: pd.DataFrame, metric: str, *, track: str, order: Sequence[str] = (), styles: Mapping[str, Style] | None = None
+) -> Figure:
+    """A metric against the time of a fit, a panel per dataset; failures on a strip at the worse side.
+
+    A timeout stands at its time limit, another failure at the time it took; failures without a known time are counted in the
+    caption only. Parameters as in :func:`plot_scores`.
+
+    Raises
+    ------
+    NothingToPlot
+        If no problem has both a score and a time.
+    """
+    styles = styles or method_styles(rows["method"])
+    rows = rows_of_track(rows, track)
+    need_values(rows, [metric])
+    need_values(rows, ["fit_seconds"])
+    rows = rows.assign(seconds=[_seconds(r) for r in rows.to_dict("records")], failed=rows["status"].isin(FAILURES))
+    has_value = rows[metric].notna() & (rows["status"] == "ok")
+    datasets, methods = datasets_with_values(rows, [metric]), drawn(order, rows[has_value | rows["failed"]])
+    n_columns = n_columns_of(len(datasets))
+    labels = labels_of(rows, methods)
+    legend_width, legend_height = legend_size(labels, 2)
+    width = 1.2 + 3.4 * n_columns + legend_width
+    height = max(3.2 * math.ceil(len(datasets) / n_columns), legend_height)
+    title = f"{info(metric).label} against run time · {track_title(track)}"
+    with look():
+        figure = framed_figure(width, height, title, _caption(rows) + remarks(rows, methods))
+        for i, (axes, dataset) in enumerate(zip(panels(figure, len(datasets), sharex=True), datasets, strict=True)):
+            of_dataset = rows[rows["dataset"] == dataset]
+            _draw_scores(axes, of_dataset, metric, methods, styles)
+            set_limits(axes, metric, "y")
+            _draw_failures(axes, of_dataset[of_dataset["failed"] & of_dataset["seconds"].notna()], metric, methods, styles)
+            panel_title(axes, dataset, n_problems(rows, dataset), 3.4)
+            axes.set_xlabel("fit time (s, log scale)" if i + n_columns >= len(datasets) else "")
+            axes.tick_params(axis="x", labelbottom=True)
+            axes.set_ylabel(axis_label(metric) if i % n_columns == 0 else "")
+        add_legend(figure, labels, styles, lines=False, more=_failure_marks(rows))
+    return figure
+
+
+def _caption(rows: pd.DataFrame) -> str:
+    unplaced = Counter(rows.loc[rows["failed"] & rows["seconds"].isna(), "method"])
+    caption = f"Small points: one problem each. Large marker: means of time and score; {INTERVALS}. "
+    if rows["failed"].any():
+        caption += (
+            "Grey strip at the worse edge, without a score: × timeout at its limit (dotted line), "
+            "+ other failure at the time it took. "
+        )
+    if unplaced:
+        caption += f"Failures of unknown time, not drawn: {', '.join(f'{m} ({k})' for m, k in sorted(unplaced.items()))}. "
+    return caption + "The time is that of the fit alone, one thread."
+
+
+def _failure_marks(rows: pd.DataFrame) -> list[Line2D]:
+    """Entries of the legend for the kinds of failure that are drawn."""
+    kinds = set(rows.loc[rows["failed"] & rows["seconds"].notna(), "status"])
+    seen = {("x", "timeout"): "timeout" in kinds, ("+", "other failure"): bool(kinds - {"timeout"})}
+    return [
+        Line2D([], [], color="0.2", marker=marker, linestyle="none", markersize=6, label=label)
+        for (marker, label), there in seen.items()
+        if there
+    ]
+
+
+def _seconds(row: Mapping[Any, Any]) -> float:
+    """Time of a cell; a timeout took its limit, whatever was measured."""
+    limit, taken = (float(row.get(c, math.nan) or math.nan) for c in ("time_limit", "fit_seconds"))
+    if row["status"] == "timeout" and math.isfinite(limit):
+        return limit
+    return taken if math.isfinite(taken) and taken > 0 else math.nan
+
+
+def _draw_scores(axes: Axes, rows: pd.DataFrame, metric: str, methods: Sequence[str], styles: Mapping[str, Style]) -> None:
+    axes.set_xscale("log")
+    summary = summaries(rows, [metric, "fit_seconds"])
+    for method in methods:
+        if (method, metric) not in summary:
+            continue
+        style = styles[method]
+        points = rows[(rows["method"] == method) & (rows["status"] == "ok")].dropna(subset=[metric, "seconds"])
+        axes.scatter(points["seconds"], points[metric], s=8, color=style.colour, alpha=0.35, linewidths=0, zorder=2)
+        score, time = summary[method, metric], summary[method, "fit_seconds"]
+        if score.n and time.n and time.mean > 0:
+            axes.errorbar(
+                time.mean,
+                score.mean,
+                xerr=error_lengths([time]),
+                yerr=error_lengths([score]),
+                color=style.colour,
+                marker=style.marker,
+                markersize=7,
+                markeredgecolor="black",
+                markeredgewidth=0.7,
+                elinewidth=1.2,
+                zorder=4,
+                label=method,
+            )
+
+
+def _draw_failures(axes: Axes, failed: pd.DataFrame, metric: str, methods: Sequence[str], styles: Mapping[str, Style]) -> None:
+    """Marks on a strip beyond the worst score."""
+    if failed.empty:
+        return
+    low, high = axes.get_ylim()
+    present = [m for m in methods if m in set(failed["method"])]
+    strip = (0.08 + 0.01 * len(present)) * (high - low)
+    axes.set_yticks([t for t in axes.get_yticks() if low <= t <= high])  # none on the strip, which has no scale
+    worse_is_up = info(metric).better == "lower"
+    axes.set_ylim(low if worse_is_up else low - strip, high + strip if worse_is_up else high)
+    bottom = high if worse_is_up else low - strip
+    axes.axhspan(bottom, bottom + strip, color="0.9", zorder=0, linewidth=0, gid="failures")
+    for i, method in enumerate(present):
+        y = bottom + strip * (i + 0.5) / len(present)
+        for mark, chosen in (("x", failed["status"] == "timeout"), ("+", failed["status"] != "timeout")):
+            x = failed.loc[chosen & (failed["method"] == method), "seconds"]
+            if len(x):
+                axes.scatter(x, np.full(len(x), y), marker=mark, s=34, color=styles[method].colour, linewidths=1.4, zorder=5)
+    for limit in sorted(set(failed.loc[failed["status"] == "timeout", "seconds"])):
+        axes.axvline(limit, color=GREY, linestyle=":", linewidth=1.0, zorder=1, gid="limit")
