@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.columns import FAILURES, info, parse_few_shot
+from bench.columns import FAILURES, few_shot_column, info, parse_few_shot
 from bench.labels import short_label
 from bench.statistics import MINIMUM_PAIRS, Comparison
 
@@ -48,12 +48,12 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
 
 def _data(rows: pd.DataFrame, sort_by: str) -> list[str]:
     """How much of the order the data give away, and the chance level of average precision."""
+    few_shot = parse_few_shot(sort_by)
+    if few_shot is not None:
+        chance = _per_problem(rows, few_shot_column("target_prevalence", few_shot[1]))
+        return [f"Data: chance has target AP {chance:.3f}."] if math.isfinite(chance) else []
     var, raw, r2 = (_per_problem(rows, c) for c in ("varsortability", "varsortability_raw", "r2_sortability"))
-    if parse_few_shot(sort_by) is not None:
-        new = [c for c in map(str, rows.columns) if (parse_few_shot(c) or ("", 0))[0] == "target_prevalence"]
-        prevalence = {"target AP": _per_problem(rows, min(new)) if new else math.nan}
-    else:
-        prevalence = {"edge AP": _per_problem(rows, "edge_prevalence"), "target AP": _per_problem(rows, "target_prevalence")}
+    prevalence = {"edge AP": _per_problem(rows, "edge_prevalence"), "target AP": _per_problem(rows, "target_prevalence")}
     parts = []
     if math.isfinite(var):
         in_raw_units = f" ({raw:.2f} in raw units)" if math.isfinite(raw) else ""

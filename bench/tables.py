@@ -74,6 +74,7 @@ class Leaderboard:
     scope: dict[str, str]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(self.title, style="bold")  # not the table's own title, which folds at the width of the table
         yield terminal_table(self, options.max_width)
         yield from (Text(note, style="dim") for note in self.notes)
 
@@ -263,7 +264,7 @@ def legend(boards: Sequence[Leaderboard]) -> list[str]:
 def terminal_table(board: Leaderboard, width: int) -> Table:
     """The table for a terminal of so many characters; :func:`left_out` names the columns for which there is no room."""
     shown, widths = _fitted(board, width)
-    table = Table(title=Text(board.title), title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold")
     table.box, table.show_edge, table.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)  # two spaces between columns
     for column, room in zip(shown, widths, strict=True):
         table.add_column(column.head, justify="left" if column.left else "right", width=room, overflow="fold")

@@ -28,6 +28,7 @@ from bench.plots.data import (
 from bench.plots.style import (
     GREY,
     INTERVALS,
+    NothingToPlot,
     Style,
     add_legend,
     axis_label,
@@ -59,8 +60,9 @@ def plot_run_time(
     styles = styles or method_styles(rows["method"])
     rows = rows_of_track(rows, track)
     need_values(rows, [metric])
-    need_values(rows, ["fit_seconds"])
     rows = rows.assign(seconds=[_seconds(r) for r in rows.to_dict("records")], failed=rows["status"].isin(FAILURES))
+    if rows["seconds"].isna().all():
+        raise NothingToPlot(f"{info('fit_seconds').label} has no value on any problem")
     has_value = rows[metric].notna() & (rows["status"] == "ok")
     datasets, methods = datasets_with_values(rows, [metric]), drawn(order, rows[has_value | rows["failed"]])
     n_columns = n_columns_of(len(datasets))
@@ -72,6 +74,8 @@ def plot_run_time(
     with look():
         figure = framed_figure(width, height, title, _caption(rows) + remarks(rows, methods))
         for i, (axes, dataset) in enumerate(zip(panels(figure, len(datasets), sharex=True), datasets, strict=True)):
+            axes.set_xscale("log")
+            axes.set_xlim(*_time_range(rows["seconds"]))
             of_dataset = rows[rows["dataset"] == dataset]
             _draw_scores(axes, of_dataset, metric, methods, styles)
             set_limits(axes, metric, "y")
@@ -116,8 +120,14 @@ def _seconds(row: Mapping[Any, Any]) -> float:
     return taken if math.isfinite(taken) and taken > 0 else math.nan
 
 
+def _time_range(seconds: pd.Series[float]) -> tuple[float, float]:
+    """Limits about all times, a decade at least: a single time spans no range of its own."""
+    low, high = seconds.min(), seconds.max()
+    margin = max(1.6, math.sqrt(10 * low / high))
+    return low / margin, high * margin
+
+
 def _draw_scores(axes: Axes, rows: pd.DataFrame, metric: str, methods: Sequence[str], styles: Mapping[str, Style]) -> None:
-    axes.set_xscale("log")
     summary = summaries(rows, [metric, "fit_seconds"])
     for method in methods:
         if (method, metric) not in summary:

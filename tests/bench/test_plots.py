@@ -245,6 +245,20 @@ def test_run_time_shows_mean_time_and_score_on_a_log_axis(rows):
         assert container.lines[0].get_ydata()[0] == pytest.approx(chosen[SHD].mean())
 
 
+def test_a_single_problem_stands_inside_its_axes_with_ticks_about_it():
+    for metric in (SHD, "target_f1"):
+        rows = rows_frame(("a", "only"), ("er",), repetitions=1)
+        figure = plot_run_time(rows[rows["method"] == "only"], metric, track="unknown")
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        (container,) = bars(axes).values()
+        (x,), (y,) = container.lines[0].get_data()
+        low, high = axes.get_xlim()
+        assert low < x < high
+        assert high / low > 9.9  # a decade has a tick in it
+        assert axes.get_ylim()[0] < y < axes.get_ylim()[1]
+
+
 @pytest.mark.parametrize(("metric", "worse_is_up"), [(SHD, True), ("target_f1", False)])
 def test_failures_stand_on_a_strip_at_the_worse_edge_timeouts_at_their_limit(metric, worse_is_up):
     rows = rows_frame(("a", "b", "c"), ("er",), repetitions=6)
@@ -500,10 +514,15 @@ def test_a_further_track_shows_only_what_the_methods_that_were_told_the_targets_
             for i in range(2)
         ]
     )
-    nobody = {p.stem for p in write_plots(rows, tmp_path).written}
-    assert nobody == {f"scores-unknown-{SHD}", "scores-unknown-target_f1", f"run-time-unknown-{SHD}"}
+    frames = {
+        "edges": pd.concat([edges_frame(("told",), track=track, n_variables=3) for track in ("unknown", "oracle")]),
+        "reliability": pd.concat([reliability_frame(("told",)).assign(track=track) for track in ("unknown", "oracle")]),
+    }
+    nobody = {p.stem for p in write_plots(rows, tmp_path, **frames).written}
+    of_first = {f"scores-unknown-{SHD}", "scores-unknown-target_f1", f"run-time-unknown-{SHD}"}
+    assert nobody == of_first | {"edges-unknown-er", "reliability-unknown-edge"}
     rows["targets_given"] = (rows["track"] == "oracle") & (rows["method"] == "told")
-    somebody = {p.stem for p in write_plots(rows, tmp_path).written}
+    somebody = {p.stem for p in write_plots(rows, tmp_path, **frames).written}
     assert somebody - nobody == {f"scores-oracle-{SHD}", f"run-time-oracle-{SHD}"}
 
 
