@@ -4,8 +4,8 @@ Whether i is a target is found by closed-form coordinate updates, environment by
 each environment joins with its probability of not being a target. The score approximates the log evidence; because the
 alternatives lean on the shared posterior, it is no bound.
 
-The unit of work is one variable with all single changes of its parents, eight parent sets side by side (``lanes``). A score
-costs the same for ten and for ten thousand samples. The formulas are those of ``model``.
+The unit of work is one variable with all single changes of its parents: eight parent sets in two environments stand side by
+side (``lanes``). A score costs the same for ten and for ten thousand samples. The formulas are those of ``model``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+from scipy import special
 
 from bench.types import BoolArray, FloatArray, Observed
 from methods.metacadi.compiled import compiled
 from methods.metacadi.lanes import (
+    HALF,
     WIDTH,
     choose_greater,
     digamma,
@@ -24,13 +26,24 @@ from methods.metacadi.lanes import (
     lgamma,
     lgamma_of_large,
     load,
+    load_half,
     log,
     maximum,
     multiply_add,
+    plus_other_half,
     splat,
     store,
+    store_half,
+    subtract_product,
 )
-from methods.metacadi.model import Posterior, Priors, Statistics, shared_posterior, split_by_knowledge
+from methods.metacadi.model import (
+    Posterior,
+    Priors,
+    Statistics,
+    log_mean_and_variance,
+    shared_posterior,
+    split_by_knowledge,
+)
 
 N_ROUNDS = 7
 """Coordinate updates; the first three are annealed by 8, 4 and 2."""
@@ -69,19 +82,13 @@ class Evidence:
         self.n_variables = observed.n_variables
         self.n_environments = observed.n_environments
         self.priors = priors
-        fixed, possible, self._possible = split_by_knowledge(observed)
+        fixed, possible, places = split_by_knowledge(observed)
+        # By size, since terms that depend on it alone are then computed once for neighbours of one size.
+        by_size = np.argsort([e.n_samples for e in possible], kind="stable")
+        self._places = places[by_size]
+        self._statistics = Statistics.of(tuple(possible[e] for e in by_size), self.n_variables)
         self._fixed = Statistics.of(fixed, self.n_variables)
-        self._statistics = Statistics.of(possible, self.n_variables)
-        self._starts = _starts(self._statistics, with_observational=bool(fixed))
-        n = self._statistics.n_samples
-        self._data = (
-            self._statistics.gram,
-            n,
-            self._fixed.gram.sum(axis=2),
-            float(self._fixed.n_samples.sum()),
-            self._starts,
-            priors.record(),
-        )
+        self._kernel_arguments = _kernel_arguments(self._statistics, self._fixed, priors)
         self._rows: dict[tuple[int, bytes], tuple[float, FloatArray]] = {}
         self._kept: dict[tuple[int, bytes], FloatArray] = {}
 
@@ -90,7 +97,7 @@ class Evidence:
         key = i, parents.tobytes()
         row = self._rows.get(key)
         if row is None:
-            scores = _toggle_scores(*self._data, i, np.flatnonzero(parents))
+            scores = _toggle_scores(*self._kernel_arguments, i, np.flatnonzero(parents))
             own = float(scores[i])
             gains = scores - own
             gains[i] = -np.inf
@@ -100,12 +107,12 @@ class Evidence:
 
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
-        return float(self._evaluate(i, parents)[0])
+        return float(_one_score(*self._kernel_arguments, i, np.flatnonzero(parents))[0])
 
     def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
         """Probability that i is a target in each environment given its parents, float64 (E,)."""
         probability = np.zeros(self.n_environments)
-        probability[self._possible] = 1.0 - self._keep_probability(i, parents)
+        probability[self._places] = 1.0 - self._keep_probability(i, parents)
         return probability
 
     def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
@@ -120,12 +127,52 @@ class Evidence:
     def _keep_probability(self, i: int, parents: BoolArray) -> FloatArray:
         key = i, parents.tobytes()
         if key not in self._kept:
-            self._kept[key] = self._evaluate(i, parents)[1]
+            keep = _one_score(*self._kernel_arguments, i, np.flatnonzero(parents))[1]
+            self._kept[key] = keep[len(keep) - self._statistics.n_environments :]
         return self._kept[key]
 
-    def _evaluate(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
-        score, keep = _one_score(*self._data, i, np.flatnonzero(parents))
-        return score, keep
+
+def _kernel_arguments(statistics: Statistics, fixed: Statistics, priors: Priors) -> tuple[Any, ...]:
+    """What the compiled code reads; environments in pairs, the first of an odd number beside one without samples: no effect."""
+    n_environments = statistics.n_environments
+    padding = n_environments % 2
+    gram = np.concatenate([np.zeros((*statistics.gram.shape[:2], padding)), statistics.gram], axis=2)
+    n = np.append(np.zeros(padding), statistics.n_samples)
+    half_n = 0.5 * n
+    shift_share, scale_share = 1.0 / (priors.shift_strength + n), 1.0 / (priors.scale_strength + n)
+    of_size = [
+        half_n,
+        shift_share,
+        0.5 * np.log(priors.shift_strength * shift_share),
+        scale_share,
+        0.5 * np.log(priors.scale_strength * scale_share),
+        special.gammaln(priors.fresh_shape + half_n) - special.gammaln(priors.fresh_shape),
+    ]
+    variables = np.arange(statistics.n_variables)
+    hard = log_mean_and_variance(
+        gram[variables, variables],
+        gram[variables, -1],
+        n,
+        priors.hard_strength,
+        priors.hard_shape,
+        priors.hard_rate,
+    )
+    fixed_n = float(fixed.n_samples.sum())
+    return (
+        gram,
+        fixed.gram.sum(axis=2),
+        fixed_n,
+        -0.5 * _LOG_2_PI * (fixed_n + n.sum()),
+        np.stack([_as_lanes(x) for x in of_size]),
+        _as_lanes(hard + half_n * _LOG_2_PI),
+        _as_lanes(np.pad(_starts(statistics, with_observational=fixed_n > 0), ((0, 0), (padding, 0)))),
+        priors.record(),
+    )
+
+
+def _as_lanes(values: FloatArray) -> FloatArray:
+    """Values of environments, float64 (..., E), each eight times: pair k of environments is value k of lanes."""
+    return np.repeat(values, HALF, axis=-1)
 
 
 def _starts(statistics: Statistics, *, with_observational: bool) -> FloatArray:
@@ -144,7 +191,18 @@ def _starts(statistics: Statistics, *, with_observational: bool) -> FloatArray:
 
 
 @compiled
-def _toggle_scores(gram: Any, n: Any, fixed_gram: Any, fixed_n: Any, starts: Any, prior: Any, i: Any, parents: Any) -> Any:
+def _toggle_scores(
+    gram: Any,
+    fixed_gram: Any,
+    fixed_n: Any,
+    constant: Any,
+    of_size: Any,
+    hard: Any,
+    starts: Any,
+    prior: Any,
+    i: Any,
+    parents: Any,
+) -> Any:
     """Score of (i, parents xor j) for each j, float64 (d,); of (i, parents) itself in place i."""
     d, p = gram.shape[0] - 1, parents.shape[0]
     is_parent = np.zeros(d, dtype=np.bool_)
@@ -163,11 +221,11 @@ def _toggle_scores(gram: Any, n: Any, fixed_gram: Any, fixed_n: Any, starts: Any
             order[position] = j
             position += 1
     scores = np.empty(d)
-    batch_scores, keep = np.empty(WIDTH), np.empty(gram.shape[2] * WIDTH)
-    columns, sizes = np.empty((WIDTH, p + 1), dtype=np.intp), np.empty(WIDTH)
-    for first in range(0, d, WIDTH):
+    batch_scores, keep = np.empty(WIDTH), np.empty(gram.shape[2] * HALF)
+    columns, sizes = np.empty((HALF, p + 1), dtype=np.intp), np.empty(WIDTH)
+    for first in range(0, d, HALF):
         largest = 0
-        for lane in range(WIDTH):
+        for lane in range(HALF):
             j = order[min(first + lane, d - 1)]
             columns[lane, :] = -1
             size = 0
@@ -178,75 +236,150 @@ def _toggle_scores(gram: Any, n: Any, fixed_gram: Any, fixed_n: Any, starts: Any
             if j != i and not is_parent[j]:
                 columns[lane, size] = j
                 size += 1
-            sizes[lane] = size
+            sizes[lane] = sizes[lane + HALF] = size
             largest = max(largest, size)
-        _score_lanes(gram, n, fixed_gram, fixed_n, starts, prior, i, columns[:, :largest].copy(), sizes, batch_scores, keep)
-        for lane in range(min(WIDTH, d - first)):
-            scores[order[first + lane]] = batch_scores[lane]
+        _score_lanes(
+            gram,
+            fixed_gram,
+            fixed_n,
+            of_size,
+            hard[i],
+            starts,
+            prior,
+            i,
+            columns[:, :largest].copy(),
+            sizes,
+            batch_scores,
+            keep,
+        )
+        for lane in range(min(HALF, d - first)):
+            scores[order[first + lane]] = batch_scores[lane] + constant
     return scores
 
 
 @compiled
-def _one_score(gram: Any, n: Any, fixed_gram: Any, fixed_n: Any, starts: Any, prior: Any, i: Any, parents: Any) -> Any:
+def _one_score(
+    gram: Any,
+    fixed_gram: Any,
+    fixed_n: Any,
+    constant: Any,
+    of_size: Any,
+    hard: Any,
+    starts: Any,
+    prior: Any,
+    i: Any,
+    parents: Any,
+) -> Any:
     """Score of (i, parents), and the probability that each environment follows the shared mechanism, float64 (E,)."""
     n_environments = gram.shape[2]
-    scores, keep = np.empty(WIDTH), np.empty(n_environments * WIDTH)
-    columns, sizes = np.empty((WIDTH, parents.shape[0]), dtype=np.intp), np.full(WIDTH, float(parents.shape[0]))
+    scores, keep = np.empty(WIDTH), np.empty(n_environments * HALF)
+    columns, sizes = np.empty((HALF, parents.shape[0]), dtype=np.intp), np.full(WIDTH, float(parents.shape[0]))
     columns[:, :] = parents
-    _score_lanes(gram, n, fixed_gram, fixed_n, starts, prior, i, columns, sizes, scores, keep)
-    return scores[0], keep.reshape(n_environments, WIDTH)[:, 0].copy()
+    _score_lanes(gram, fixed_gram, fixed_n, of_size, hard[i], starts, prior, i, columns, sizes, scores, keep)
+    return scores[0] + constant, keep.reshape(n_environments, HALF)[:, 0].copy()
 
 
-# Compiled: eight parent sets at once ------------------------------------------------------------------------------------------
+# Compiled: eight parent sets in two environments at once ----------------------------------------------------------------------
 #
-# Symmetric matrices are packed: entry (a, b), a >= b, of each lane is value a (a + 1) / 2 + b of the array. Index 0 is the
-# intercept, m - 1 and below are parents, m is the variable itself. A lane with fewer parents than others has features that are
-# zero in every sample: they keep their prior and change nothing.
+# Lane l and lane l + 8 are parent set l in the first and in the second environment of a pair; what belongs to no environment
+# is the same in both. Symmetric matrices are packed: entry (a, b), a >= b, is value a (a + 1) / 2 + b of the array. Index 0 is
+# the intercept, m - 1 and below are parents, m is the variable itself. A lane with fewer parents than others has features that
+# are zero in every sample: they keep their prior and change nothing. All log densities leave out -n/2 log 2π, which adds up
+# to a constant.
 
 
 @compiled
-def _gather(source: Any, i: Any, columns: Any, lane: Any, target: Any, offset: Any) -> None:
-    """Write the Gram matrix (d + 1, d + 1) of one lane's regression into its place of packed lanes."""
-    m = columns.shape[1] + 1
-    k = offset * WIDTH + lane
+def _gather(gram: Any, i: Any, columns: Any, blocks: Any) -> None:
+    """Pack the Gram matrices (d + 1, d + 1, E) of the eight regressions, one block for each pair of environments."""
+    intercept, m, n_pairs = gram.shape[0] - 1, columns.shape[1] + 1, gram.shape[2] // 2
+    stride = (m + 1) * (m + 2) // 2 * WIDTH
+    rows = np.empty((HALF, m + 1), dtype=np.intp)
+    same = np.ones(m + 1, dtype=np.bool_)
+    for lane in range(HALF):
+        rows[lane, 0], rows[lane, m] = intercept, i
+        for a in range(1, m):
+            rows[lane, a] = columns[lane, a - 1]
+            same[a] = same[a] and rows[lane, a] == rows[0, a]
+    k = 0
     for a in range(m + 1):
-        row = source.shape[0] - 1 if a == 0 else i if a == m else columns[lane, a - 1]
         for b in range(a + 1):
-            column = source.shape[0] - 1 if b == 0 else i if b == m else columns[lane, b - 1]
-            target[k] = source[row, column] if row >= 0 and column >= 0 else 0.0
+            if same[a] and same[b] and rows[0, a] >= 0 and rows[0, b] >= 0:
+                source = gram[rows[0, a], rows[0, b]]
+                for pair in range(n_pairs):
+                    first, second, place = source[2 * pair], source[2 * pair + 1], pair * stride + k
+                    for lane in range(HALF):
+                        blocks[place + lane] = first
+                        blocks[place + HALF + lane] = second
+            else:
+                for lane in range(HALF):
+                    row, column, place = rows[lane, a], rows[lane, b], k + lane
+                    for pair in range(n_pairs):
+                        is_feature = row >= 0 and column >= 0
+                        blocks[place] = gram[row, column, 2 * pair] if is_feature else 0.0
+                        blocks[place + HALF] = gram[row, column, 2 * pair + 1] if is_feature else 0.0
+                        place += stride
             k += WIDTH
 
 
 @compiled
-def _factorise(joint: Any, scaled: Any, m: Any, floor_intercept: Any, floor_slope: Any, floor_response: Any) -> Any:
-    """L D Lᵀ of packed lanes: ``joint`` becomes L D, ``scaled`` L (without its diagonal); return log det of the first m pivots.
+def _add_prior(joint: Any, m: Any, intercept_precision: Any, slope_precision: Any, rate: Any) -> None:
+    for a in range(m + 1):
+        k = a * (a + 1) // 2 + a
+        store(joint, k, load(joint, k) + (intercept_precision if a == 0 else 2.0 * rate if a == m else slope_precision))
 
-    A pivot is at least the prior's share of it, which rounding could take away where columns repeat each other.
+
+@compiled
+def _factorise(joint: Any, scaled: Any, m: Any, intercept_precision: Any, slope_precision: Any, rate: Any) -> Any:
+    """L D Lᵀ of packed lanes, column by column; return the log determinant of the first m pivots.
+
+    ``joint`` becomes L D; ``scaled`` becomes L, with the inverse pivots in place of its unit diagonal. A pivot is at least the
+    prior's share of it, which rounding could take away where columns repeat each other.
     """
     log_det, product = splat(0.0), splat(1.0)
-    for a in range(m + 1):
-        row = a * (a + 1) // 2
-        for b in range(a):
-            other = b * (b + 1) // 2
-            value = load(joint, row + b)
-            for k in range(b):
-                value = value - load(joint, row + k) * load(scaled, other + k)
-            store(joint, row + b, value)
-        pivot = load(joint, row + a)
-        for k in range(a):
-            value = load(joint, row + k)
+    for b in range(m + 1):
+        own = b * (b + 1) // 2
+        pivot = load(joint, own + b)
+        for k in range(b):
+            value = load(joint, own + k)
             ratio = value * load(scaled, k * (k + 1) // 2 + k)
-            store(scaled, row + k, ratio)
-            pivot = pivot - value * ratio
-        floor = floor_intercept if a == 0 else floor_response if a == m else floor_slope
+            store(scaled, own + k, ratio)
+            pivot = subtract_product(pivot, value, ratio)
+        floor = intercept_precision if b == 0 else 2.0 * rate if b == m else slope_precision
         pivot = maximum(pivot, splat(floor))
-        store(joint, row + a, pivot)
-        store(scaled, row + a, 1.0 / pivot)
-        if a < m:
+        store(joint, own + b, pivot)
+        store(scaled, own + b, 1.0 / pivot)
+        if b < m:
             product = product * pivot
-            if a % _PIVOTS_PER_LOG == _PIVOTS_PER_LOG - 1:
+            if b % _PIVOTS_PER_LOG == _PIVOTS_PER_LOG - 1:
                 log_det = log_det + log(product)
                 product = splat(1.0)
+        # Four rows at a time: a sum has to wait for its last addition, four of them do not wait for each other.
+        a = b + 1
+        while a + 3 <= m:
+            row_0 = a * (a + 1) // 2
+            row_1 = row_0 + a + 1
+            row_2 = row_1 + a + 2
+            row_3 = row_2 + a + 3
+            sum_0, sum_1 = load(joint, row_0 + b), load(joint, row_1 + b)
+            sum_2, sum_3 = load(joint, row_2 + b), load(joint, row_3 + b)
+            for k in range(b):
+                ratio = load(scaled, own + k)
+                sum_0 = subtract_product(sum_0, load(joint, row_0 + k), ratio)
+                sum_1 = subtract_product(sum_1, load(joint, row_1 + k), ratio)
+                sum_2 = subtract_product(sum_2, load(joint, row_2 + k), ratio)
+                sum_3 = subtract_product(sum_3, load(joint, row_3 + k), ratio)
+            store(joint, row_0 + b, sum_0)
+            store(joint, row_1 + b, sum_1)
+            store(joint, row_2 + b, sum_2)
+            store(joint, row_3 + b, sum_3)
+            a += 4
+        while a <= m:
+            row = a * (a + 1) // 2
+            value = load(joint, row + b)
+            for k in range(b):
+                value = subtract_product(value, load(joint, row + k), load(scaled, own + k))
+            store(joint, row + b, value)
+            a += 1
     return log_det + log(product)
 
 
@@ -264,11 +397,123 @@ def _invert(scaled: Any, inverse: Any, m: Any) -> None:
 
 
 @compiled
+def _weighted_sums(fixed: Any, weights: Any, blocks: Any, n_pairs: Any, packed: Any, total: Any) -> None:
+    """Fixed Gram matrix plus those of the environments by weight; four entries at a time, as above."""
+    k = 0
+    while k + 3 < packed:
+        sum_0, sum_1, sum_2, sum_3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        for e in range(n_pairs):
+            weight, entry = load(weights, e), e * packed + k
+            sum_0 = multiply_add(weight, load(blocks, entry), sum_0)
+            sum_1 = multiply_add(weight, load(blocks, entry + 1), sum_1)
+            sum_2 = multiply_add(weight, load(blocks, entry + 2), sum_2)
+            sum_3 = multiply_add(weight, load(blocks, entry + 3), sum_3)
+        store_half(total, k, load(fixed, k) + plus_other_half(sum_0))
+        store_half(total, k + 1, load(fixed, k + 1) + plus_other_half(sum_1))
+        store_half(total, k + 2, load(fixed, k + 2) + plus_other_half(sum_2))
+        store_half(total, k + 3, load(fixed, k + 3) + plus_other_half(sum_3))
+        k += 4
+    while k < packed:
+        value = splat(0.0)
+        for e in range(n_pairs):
+            value = multiply_add(load(weights, e), load(blocks, e * packed + k), value)
+        store_half(total, k, load(fixed, k) + plus_other_half(value))
+        k += 1
+
+
+@compiled
+def _contrasts(inverse: Any, scaled: Any, m: Any, squares: Any, trace: Any) -> None:
+    """Weights of packed Gram entries: of the residual sum of squares at the posterior mean, and of tr(G A⁻¹).
+
+    The last row of the inverse factor is (−mean, 1). Off-diagonal entries are doubled, so that a sum over packed entries is one
+    over the matrix.
+    """
+    last = m * (m + 1) // 2
+    for a in range(m + 1):
+        row = a * (a + 1) // 2
+        for b in range(a + 1):
+            double = 1.0 if a == b else 2.0
+            store_half(squares, row + b, double * load(inverse, last + a) * load(inverse, last + b))
+            value = splat(0.0)
+            for k in range(a, m):
+                weight = load(inverse, k * (k + 1) // 2 + a) * load(scaled, k * (k + 1) // 2 + k)
+                value = multiply_add(weight, load(inverse, k * (k + 1) // 2 + b), value)
+            store_half(trace, row + b, double * value)
+
+
+@compiled
+def _residuals(blocks: Any, block: Any, packed: Any, m: Any, squares: Any, trace: Any, inverse: Any) -> Any:
+    """Sum of squares and sum of the residuals, and tr(G A⁻¹), of a pair of environments."""
+    even_squares, odd_squares, even_spread, odd_spread = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for k in range(0, packed - 1, 2):
+        even, odd = load(blocks, block + k), load(blocks, block + k + 1)
+        even_squares = multiply_add(load_half(squares, k), even, even_squares)
+        even_spread = multiply_add(load_half(trace, k), even, even_spread)
+        odd_squares = multiply_add(load_half(squares, k + 1), odd, odd_squares)
+        odd_spread = multiply_add(load_half(trace, k + 1), odd, odd_spread)
+    if packed % 2:
+        value = load(blocks, block + packed - 1)
+        even_squares = multiply_add(load_half(squares, packed - 1), value, even_squares)
+        even_spread = multiply_add(load_half(trace, packed - 1), value, even_spread)
+    total = splat(0.0)
+    for a in range(m + 1):
+        total = multiply_add(load(inverse, packed - 1 - m + a), load(blocks, block + a * (a + 1) // 2), total)
+    return maximum(even_squares + odd_squares, splat(0.0)), total, even_spread + odd_spread
+
+
+@compiled
+def _join_deflated(total: Any, blocks: Any, block: Any, share: Any, m: Any, joint: Any) -> None:
+    """What the shared mechanism has seen, and a pair of environments with a common shift integrated out."""
+    for a in range(m + 1):
+        row = a * (a + 1) // 2
+        weighted_sum = load(blocks, block + row) * share
+        for b in range(a + 1):
+            value = load_half(total, row + b) + load(blocks, block + row + b)
+            store(joint, row + b, subtract_product(value, weighted_sum, load(blocks, block + b * (b + 1) // 2)))
+
+
+@compiled
+def _relearned(
+    blocks: Any, n_pairs: Any, m: Any, n_parents: Any, of_size: Any, prior: Any, joint: Any, scaled: Any, out: Any
+) -> None:
+    """Log evidence of a mechanism of one environment's own, for each pair."""
+    packed = (m + 1) * (m + 2) // 2
+    precision, rate = prior.relearned_precision, prior.relearned_rate
+    shape = n_parents * 0.5 + prior.relearned_shape
+    half_log_prior = 0.5 * m * np.log(precision)
+    known = half_log_prior + shape * np.log(rate) - lgamma(shape)
+    log_gamma = splat(0.0)
+    for pair in range(n_pairs):
+        for k in range(packed):
+            store(joint, k, load(blocks, pair * packed + k))
+        _add_prior(joint, m, precision, precision, rate)
+        log_det = _factorise(joint, scaled, m, precision, precision, rate)
+        posterior_shape = shape + load(of_size[_HALF_N], pair)
+        if not _same_size(of_size[_HALF_N], pair):
+            log_gamma = lgamma(posterior_shape)
+        store(out, pair, known + log_gamma - 0.5 * log_det - posterior_shape * log(0.5 * load(joint, packed - 1)))
+
+
+@compiled
+def _same_size(half_n: Any, pair: Any) -> Any:
+    """Does a pair of environments have as many samples as the pair before?"""
+    if pair == 0:
+        return False
+    k = pair * WIDTH
+    return half_n[k] == half_n[k - WIDTH] and half_n[k + HALF] == half_n[k - HALF]
+
+
+_HALF_N, _SHIFT_SHARE, _SHIFT_TERM, _SCALE_SHARE, _SCALE_TERM, _FRESH_TERM = range(6)
+"""Rows of ``of_size``: terms that depend on the number of samples alone."""
+
+
+@compiled
 def _score_lanes(
     gram: Any,
-    n: Any,
     fixed_gram: Any,
     fixed_n: Any,
+    of_size: Any,
+    hard: Any,
     starts: Any,
     prior: Any,
     i: Any,
@@ -277,182 +522,117 @@ def _score_lanes(
     scores: Any,
     keep: Any,
 ) -> None:
-    """Scores of (i, columns of each lane), float64 (8,), and keep probabilities, float64 (E · 8,), into the last arguments."""
-    n_environments, m = gram.shape[2], columns.shape[1] + 1
+    """Scores of (i, columns of each lane), float64 (16,), and keep probabilities, float64 (8 E,), into the last arguments."""
+    n_pairs, m = gram.shape[2] // 2, columns.shape[1] + 1
     packed = (m + 1) * (m + 2) // 2
-    corner = packed - 1
-    blocks, fixed = np.empty(n_environments * packed * WIDTH), np.empty(packed * WIDTH)
-    for lane in range(WIDTH):
-        _gather(fixed_gram, i, columns, lane, fixed, 0)
-        for e in range(n_environments):
-            _gather(gram[:, :, e], i, columns, lane, blocks, e * packed)
-    total, joint, scaled = np.empty(packed * WIDTH), np.empty(packed * WIDTH), np.empty(packed * WIDTH)
-    inverse, squares, trace = np.empty(packed * WIDTH), np.empty(packed * WIDTH), np.empty(packed * WIDTH)
-    steady, own_keep = np.empty(n_environments * WIDTH), np.empty(n_environments * WIDTH)
+    # ``fixed`` holds the prior and the environments known to be observational.
+    blocks, fixed = np.empty(n_pairs * packed * WIDTH), np.empty(packed * WIDTH)
+    _gather(gram, i, columns, blocks)
+    _gather(np.dstack((fixed_gram, fixed_gram)), i, columns, fixed)
+    _add_prior(fixed, m, prior.intercept_precision, prior.slope_precision, prior.rate)
+    joint, scaled, inverse = np.empty(packed * WIDTH), np.empty(packed * WIDTH), np.empty(packed * WIDTH)
+    total, squares, trace = np.empty(packed * HALF), np.empty(packed * HALF), np.empty(packed * HALF)
+    steady, own_keep = np.empty(n_pairs * WIDTH), np.empty(n_pairs * WIDTH)
 
     n_parents = load(sizes, 0)
     shape = n_parents * 0.5 + prior.shape
-    log_gamma_shape = lgamma(shape)
     log_prior_odds = np.log((1.0 - prior.target) / prior.target)
     log_target, log_no_target = np.log(prior.target), np.log(1.0 - prior.target)
-    half_log_prior = 0.5 * (np.log(prior.intercept_precision) + (m - 1) * np.log(prior.slope_precision))
-    log_fresh_gamma = np.empty(n_environments * WIDTH)
-
+    known = (
+        (0.5 * (np.log(prior.intercept_precision) + (m - 1) * np.log(prior.slope_precision)))
+        + shape * np.log(prior.rate)
+        - lgamma(shape)
+        - n_parents * np.log(float(gram.shape[0] - 1))
+    )
     # What no round changes: the two alternatives without the shared mechanism.
-    relearned_shape = n_parents * 0.5 + prior.relearned_shape
-    log_gamma_relearned = lgamma(relearned_shape)
-    hard_gamma = lgamma(splat(prior.hard_shape))
-    fresh_gamma = lgamma(splat(prior.fresh_shape))
-    for e in range(n_environments):
-        half_n, block = 0.5 * n[e], e * packed
-        for k in range(packed):
-            store(joint, k, load(blocks, block + k))
-        for a in range(m):
-            k = a * (a + 1) // 2 + a
-            store(joint, k, load(joint, k) + prior.relearned_precision)
-        store(joint, corner, load(joint, corner) + 2.0 * prior.relearned_rate)
-        floor = prior.relearned_precision
-        log_det = _factorise(joint, scaled, m, floor, floor, 2.0 * prior.relearned_rate)
-        relearned = (
-            (0.5 * m * np.log(floor) - half_n * _LOG_2_PI)
-            - 0.5 * log_det
-            + relearned_shape * np.log(prior.relearned_rate)
-            - (relearned_shape + half_n) * log(0.5 * load(joint, corner))
-            + lgamma(relearned_shape + half_n)
-            - log_gamma_relearned
-        )
-        own_sum, own_squares = load(blocks, block + corner - m), load(blocks, block + corner)
-        rate = maximum(own_squares - own_sum * own_sum / (prior.hard_strength + n[e]), splat(0.0)) * 0.5 + prior.hard_rate
-        hard = (
-            (
-                0.5 * np.log(prior.hard_strength / (prior.hard_strength + n[e]))
-                - half_n * _LOG_2_PI
-                + prior.hard_shape * np.log(prior.hard_rate)
-            )
-            - (prior.hard_shape + half_n) * log(rate)
-            + lgamma(splat(prior.hard_shape + half_n))
-            - hard_gamma
-        )
-        store(steady, e, _log_add(relearned, hard))
-        store(log_fresh_gamma, e, lgamma(splat(prior.fresh_shape + half_n)) - fresh_gamma)
+    _relearned(blocks, n_pairs, m, n_parents, of_size, prior, joint, scaled, steady)
+    for pair in range(n_pairs):
+        store(steady, pair, _log_add(load(steady, pair), load(hard, pair)))
 
     best = splat(-np.inf)
     for start in range(starts.shape[0]):
-        for e in range(n_environments):
-            store(own_keep, e, splat(starts[start, e]))
+        for pair in range(n_pairs):
+            store(own_keep, pair, load(starts[start], pair))
         score = splat(0.0)
         for step in range(N_ROUNDS + 1):
             # The shared posterior.
-            n_shared = splat(fixed_n)
-            for e in range(n_environments):
-                n_shared = n_shared + load(own_keep, e) * n[e]
+            half_n_shared = splat(0.0)
+            for pair in range(n_pairs):
+                half_n_shared = multiply_add(load(own_keep, pair), load(of_size[_HALF_N], pair), half_n_shared)
+            _weighted_sums(fixed, own_keep, blocks, n_pairs, packed, total)
             for k in range(packed):
-                value = load(fixed, k)
-                for e in range(n_environments):
-                    value = multiply_add(load(own_keep, e), load(blocks, e * packed + k), value)
-                store(total, k, value)
-            for a in range(m):
-                k = a * (a + 1) // 2 + a
-                store(total, k, load(total, k) + (prior.intercept_precision if a == 0 else prior.slope_precision))
-            store(total, corner, load(total, corner) + 2.0 * prior.rate)
-            for k in range(packed):
-                store(joint, k, load(total, k))
-            log_det = _factorise(joint, scaled, m, prior.intercept_precision, prior.slope_precision, 2.0 * prior.rate)
+                store(joint, k, load_half(total, k))
+            log_det = _factorise(joint, scaled, m, prior.intercept_precision, prior.slope_precision, prior.rate)
             _invert(scaled, inverse, m)
-            shape_n, rate_n = shape + 0.5 * n_shared, 0.5 * load(joint, corner)
-            log_rate_n = log(rate_n)
-            log_gamma_n = lgamma(shape_n)
-            fresh_rate = rate_n / shape_n
-            precision = shape_n / rate_n
+            _contrasts(inverse, scaled, m, squares, trace)
+            shape_n = shape + (plus_other_half(half_n_shared) + 0.5 * fixed_n)
+            rate_n = 0.5 * load(joint, packed - 1)
+            log_rate_n, log_gamma_n = log(rate_n), lgamma(shape_n)
+            precision, fresh_rate = shape_n / rate_n, rate_n / shape_n
+            fresh_term = prior.fresh_shape * log(fresh_rate)
             expected_log_precision = digamma(shape_n) - log_rate_n
-            # Contrasts with the residual at the posterior mean, and the covariance of the coefficients; off-diagonal entries
-            # are doubled, so that a sum over packed entries is one over the matrix.
-            for a in range(m + 1):
-                row, last = a * (a + 1) // 2, corner - m
-                for b in range(a + 1):
-                    double = 1.0 if a == b else 2.0
-                    store(squares, row + b, double * load(inverse, last + a) * load(inverse, last + b))
-                    value = splat(0.0)
-                    for k in range(a, m):
-                        weight = load(inverse, k * (k + 1) // 2 + a) * load(scaled, k * (k + 1) // 2 + k)
-                        value = multiply_add(weight, load(inverse, k * (k + 1) // 2 + b), value)
-                    store(trace, row + b, double * value)
 
             is_last = step == N_ROUNDS
             cooling = 1.0 / max(1.0, 8.0 / 2.0**step)
-            if is_last:
-                score = (
-                    (half_log_prior - 0.5 * log_det)
-                    - 0.5 * _LOG_2_PI * n_shared
-                    + shape * np.log(prior.rate)
-                    - shape_n * log_rate_n
-                    + log_gamma_n
-                    - log_gamma_shape
-                    - n_parents * np.log(float(gram.shape[0] - 1))
-                )
-            for e in range(n_environments):
-                half_n, block = 0.5 * n[e], e * packed
-                residual_squares, spread = splat(0.0), splat(0.0)
-                for k in range(packed):
-                    value = load(blocks, block + k)
-                    residual_squares = multiply_add(load(squares, k), value, residual_squares)
-                    spread = multiply_add(load(trace, k), value, spread)
-                residual_squares = maximum(residual_squares, splat(0.0))
-                residual_sum = splat(0.0)
-                for a in range(m + 1):
-                    value = load(blocks, block + a * (a + 1) // 2)
-                    residual_sum = multiply_add(load(inverse, corner - m + a), value, residual_sum)
+            own_score, log_gamma = splat(0.0), splat(0.0)
+            for pair in range(n_pairs):
+                block, half_n = pair * packed, load(of_size[_HALF_N], pair)
+                residual_squares, residual_sum, spread = _residuals(blocks, block, packed, m, squares, trace, inverse)
                 # No target.
-                expected = half_n * expected_log_precision - 0.5 * (precision * residual_squares + spread)
+                expected = half_n * expected_log_precision - 0.5 * multiply_add(precision, residual_squares, spread)
                 # Shift: the shared posterior after the environment, less a common shift.
-                share = 1.0 / (prior.shift_strength + n[e])
-                for a in range(m + 1):
-                    row = a * (a + 1) // 2
-                    weighted_sum = load(blocks, block + row) * (0.0 - share)
-                    for b in range(a + 1):
-                        value = load(total, row + b) + load(blocks, block + row + b)
-                        other = load(blocks, block + b * (b + 1) // 2)
-                        store(joint, row + b, multiply_add(weighted_sum, other, value))
-                shift_log_det = _factorise(joint, scaled, m, prior.intercept_precision, prior.slope_precision, 2.0 * prior.rate)
-                log_gamma = lgamma_of_large(shape_n + half_n) if half_n >= 8.0 else lgamma(shape_n + half_n)
-                strength_term = 0.5 * np.log(prior.shift_strength * share)
+                shift_share, shift_term = load(of_size[_SHIFT_SHARE], pair), load(of_size[_SHIFT_TERM], pair)
+                _join_deflated(total, blocks, block, shift_share, m, joint)
+                shift_log_det = _factorise(joint, scaled, m, prior.intercept_precision, prior.slope_precision, prior.rate)
+                shape_joined = shape_n + half_n
+                if not _same_size(of_size[_HALF_N], pair):
+                    large = of_size[_HALF_N, pair * WIDTH] >= 8.0  # and the second, since environments are sorted by size
+                    log_gamma = (lgamma_of_large(shape_joined) if large else lgamma(shape_joined)) - log_gamma_n
                 shift = (
                     0.5 * (log_det - shift_log_det)
                     + shape_n * log_rate_n
-                    - (shape_n + half_n) * log(0.5 * load(joint, corner))
+                    - shape_joined * log(0.5 * load(joint, packed - 1))
                     + log_gamma
-                    - log_gamma_n
-                    + strength_term
+                    + shift_term
                 )
                 # Scale, and shift and scale: the residuals with a variance of their own.
-                fresh = prior.fresh_shape * log(fresh_rate) + load(log_fresh_gamma, e)
-                scale_share = 1.0 / (prior.scale_strength + n[e])
-                centred = maximum(residual_squares - residual_sum * residual_sum * scale_share, splat(0.0))
-                scale = (
-                    fresh
-                    - (prior.fresh_shape + half_n) * log(0.5 * centred + fresh_rate)
-                    + 0.5 * np.log(prior.scale_strength * scale_share)
-                )
-                centred = maximum(residual_squares - residual_sum * residual_sum * share, splat(0.0))
-                both = fresh - (prior.fresh_shape + half_n) * log(0.5 * centred + fresh_rate) + strength_term
+                shape_fresh, square = half_n + prior.fresh_shape, residual_sum * residual_sum
+                fresh = fresh_term + load(of_size[_FRESH_TERM], pair)
+                centred = subtract_product(residual_squares, square, load(of_size[_SCALE_SHARE], pair))
+                centred = maximum(centred, splat(0.0)) * 0.5 + fresh_rate
+                scale = fresh - shape_fresh * log(centred) + load(of_size[_SCALE_TERM], pair)
+                centred = maximum(subtract_product(residual_squares, square, shift_share), splat(0.0)) * 0.5 + fresh_rate
+                both = fresh - shape_fresh * log(centred) + shift_term
 
-                steady_e = load(steady, e) + half_n * _LOG_2_PI
-                top = maximum(maximum(shift, scale), maximum(both, steady_e))
-                mixture = log(exp(shift - top) + exp(scale - top) + exp(both - top) + exp(steady_e - top)) + top - np.log(5.0)
+                steady_term = load(steady, pair)
+                top = maximum(maximum(shift, scale), maximum(both, steady_term))
+                mixture = exp(shift - top) + exp(scale - top) + exp(both - top) + exp(steady_term - top)
+                top = top - np.log(5.0)
                 if is_last:
-                    kept = load(own_keep, e)
+                    kept = load(own_keep, pair)
                     changed = 1.0 - kept
                     smallest = splat(1e-300)
                     entropy = 0.0 - kept * log(maximum(kept, smallest)) - changed * log(maximum(changed, smallest))
-                    score = score + changed * (mixture - half_n * _LOG_2_PI + log_target) + kept * log_no_target + entropy
+                    own_score = own_score + changed * (log(mixture) + top + log_target) + kept * log_no_target + entropy
+                elif cooling == 1.0:
+                    # A logistic function whose logarithm of the mixture cancels an exponential.
+                    against = mixture * exp(_clipped(top - expected - log_prior_odds))
+                    store(own_keep, pair, 1.0 / (1.0 + against))
                 else:
-                    logit = (expected - mixture + log_prior_odds) * cooling
-                    logit = maximum(0.0 - maximum(0.0 - logit, splat(-700.0)), splat(-700.0))
-                    store(own_keep, e, 1.0 / (1.0 + exp(0.0 - logit)))
-        for e in range(n_environments):
-            store(keep, e, choose_greater(score, best, load(own_keep, e), load(keep, e)))
+                    against = exp(_clipped((log(mixture) + top - expected - log_prior_odds) * cooling))
+                    store(own_keep, pair, 1.0 / (1.0 + against))
+            if is_last:
+                score = plus_other_half(own_score) + known - 0.5 * log_det - shape_n * log_rate_n + log_gamma_n
+        for pair in range(n_pairs):
+            store(keep, pair, choose_greater(score, best, load(own_keep, pair), load(keep, pair)))
         best = maximum(score, best)
     store(scores, 0, best)
+
+
+@compiled
+def _clipped(x: Any) -> Any:
+    """x between -700 and 700, where its exponential is a normal number."""
+    return 0.0 - maximum(0.0 - maximum(x, splat(-700.0)), splat(-700.0))
 
 
 @compiled

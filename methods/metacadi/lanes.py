@@ -1,8 +1,8 @@
-"""Eight numbers side by side: a vector type for compiled kernels, and the special functions that the evidence needs.
+"""Sixteen numbers side by side: a vector type for compiled kernels, and the special functions that the evidence needs.
 
-Loops over environments call log, exp and lgamma, which compilers do not vectorise by themselves. A value of type ``lanes``
-is one vector of the processor (or two), and all operations on it are free of branches, so that eight parent sets are scored
-in the time of one.
+Loops that call log, exp and lgamma are not vectorised by compilers. A value of type ``lanes`` is two or four vectors of
+the processor, and all operations on it are free of branches. Two vectors and more, because a processor needs independent
+work while it waits for a division.
 
 The functions here are for compiled code only; :func:`elementwise` calls one of them on a numpy array.
 """
@@ -23,8 +23,9 @@ from numba.core.typing import signature
 
 from bench.types import FloatArray
 
-WIDTH = 8
+WIDTH = 16
 """Numbers in one value of type ``lanes``."""
+HALF = WIDTH // 2
 
 
 class _LanesType(types.Type):
@@ -65,9 +66,15 @@ def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def _polynomial(builder: Any, x: Any, coefficients: list[float]) -> Any:
-    """Horner's rule, the coefficient of the highest power first."""
-    value = _constant(coefficients[0])
-    for c in coefficients[1:]:
+    """Horner's rule in x² for even and odd powers apart, which halves the chain of operations; constant term first."""
+    square = builder.fmul(x, x)
+    even, odd = (_horner(builder, square, part) for part in (coefficients[0::2], coefficients[1::2]))
+    return _multiply_add(builder, odd, x, even)
+
+
+def _horner(builder: Any, x: Any, coefficients: list[float]) -> Any:
+    value = _constant(coefficients[-1])
+    for c in coefficients[-2::-1]:
         value = _multiply_add(builder, value, x, _constant(c))
     return value
 
@@ -124,6 +131,17 @@ def multiply_add(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
+def subtract_product(typing_context: Any, c: Any, a: Any, b: Any) -> Any:
+    """c − a · b of lanes, rounded once where the processor can."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        c, a, b = args
+        return _multiply_add(builder, builder.fneg(a), b, c)
+
+    return signature(lanes, lanes, lanes, lanes), generate
+
+
+@intrinsic
 def choose_greater(typing_context: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     """x where a > b, else y, lane by lane."""
 
@@ -134,18 +152,35 @@ def choose_greater(typing_context: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     return signature(lanes, lanes, lanes, lanes, lanes), generate
 
 
+@intrinsic
+def plus_other_half(typing_context: Any, x: Any) -> Any:
+    """Each lane plus the one that stands in its place in the other half."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        order = [(lane + HALF) % WIDTH for lane in range(WIDTH)]
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), order)
+        swapped = builder.shuffle_vector(args[0], ir.Constant(_VECTOR, ir.Undefined), mask)
+        return builder.fadd(args[0], swapped)
+
+    return signature(lanes, lanes), generate
+
+
 @njit
 def maximum(a: Any, b: Any) -> Any:
     return choose_greater(a, b, a, b)
 
 
-# Memory: value k of a contiguous float64 array is its entries 8k to 8k + 7 ---------------------------------------------------
+# Memory: value k of a contiguous float64 array is its entries 16k to 16k + 15 -----------------------------------------------
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, k: Any) -> Any:
+def _address(context: Any, builder: Any, array_type: Any, array: Any, k: Any, vector: Any = _VECTOR) -> Any:
     start = context.make_array(array_type)(context, builder, array).data
-    entry = builder.gep(start, [builder.mul(k, ir.Constant(k.type, WIDTH))])
-    return builder.bitcast(entry, _VECTOR.as_pointer())
+    entry = builder.gep(start, [builder.mul(k, ir.Constant(k.type, vector.count))])
+    return builder.bitcast(entry, vector.as_pointer())
+
+
+def _half_address(context: Any, builder: Any, array_type: Any, array: Any, k: Any) -> Any:
+    return _address(context, builder, array_type, array, k, ir.VectorType(ir.DoubleType(), HALF))
 
 
 @intrinsic
@@ -160,6 +195,32 @@ def load(typing_context: Any, array: Any, k: Any) -> Any:
 def store(typing_context: Any, array: Any, k: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store(args[2], _address(context, builder, sig.args[0], *args[:2]), align=8)
+        return context.get_dummy_value()
+
+    return signature(types.void, array, types.intp, lanes), generate
+
+
+@intrinsic
+def load_half(typing_context: Any, array: Any, k: Any) -> Any:
+    """Entries 8k to 8k + 7, in both halves."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        half = builder.load(_half_address(context, builder, sig.args[0], *args), align=8)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [lane % HALF for lane in range(WIDTH)])
+        return builder.shuffle_vector(half, ir.Constant(half.type, ir.Undefined), mask)
+
+    return signature(lanes, array, types.intp), generate
+
+
+@intrinsic
+def store_half(typing_context: Any, array: Any, k: Any, value: Any) -> Any:
+    """The first half of a value into entries 8k to 8k + 7."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array, k, value = args
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), HALF), list(range(HALF)))
+        half = builder.shuffle_vector(value, ir.Constant(_VECTOR, ir.Undefined), mask)
+        builder.store(half, _half_address(context, builder, sig.args[0], array, k), align=8)
         return context.get_dummy_value()
 
     return signature(types.void, array, types.intp, lanes), generate
@@ -198,7 +259,7 @@ def log(typing_context: Any, x: Any) -> Any:
         f = builder.fsub(mantissa, _constant(1.0))
         s = builder.fdiv(f, builder.fadd(mantissa, _constant(1.0)))
         z = builder.fmul(s, s)
-        series = _polynomial(builder, z, [2.0 / (2 * n + 1) for n in range(11, 0, -1)])
+        series = _polynomial(builder, z, [2.0 / (2 * n + 1) for n in range(1, 11)])
         # 2 s = f - s f, so that the rounding of s counts only in the small term.
         tail = builder.fmul(s, builder.fsub(builder.fmul(z, series), f))
         low = _multiply_add(builder, k, _constant(_LOG_2_LOW), tail)
@@ -218,7 +279,7 @@ def exp(typing_context: Any, x: Any) -> Any:
         k = builder.fsub(anchored, anchor)
         r = _multiply_add(builder, k, _constant(-_LOG_2_HIGH), x)
         r = _multiply_add(builder, k, _constant(-_LOG_2_LOW), r)
-        mantissa = _polynomial(builder, r, [1 / math.factorial(n) for n in range(13, -1, -1)])
+        mantissa = _polynomial(builder, r, [1 / math.factorial(n) for n in range(14)])
         shifted = builder.shl(builder.bitcast(anchored, _BITS), _bits(52))
         value = builder.bitcast(builder.add(builder.bitcast(mantissa, _BITS), shifted), _VECTOR)
         return builder.select(builder.fcmp_ordered(">", x, _constant(-708.0)), value, _constant(0.0))

@@ -47,10 +47,10 @@ def test_operators_take_lanes_and_scalars_on_either_side():
         a = lanes.load(x, 0)
         lanes.store(x, 1, 1 - a * 2.0 + 3 / (a + a) - 0.5 * a)
 
-    x = np.arange(1.0, 17.0)
+    x = np.arange(1.0, 2 * lanes.WIDTH + 1)
     run(x)
-    a = np.arange(1.0, 9.0)
-    assert np.allclose(x[8:], 1 - a * 2 + 3 / (2 * a) - a / 2, rtol=1e-15)
+    a = np.arange(1.0, lanes.WIDTH + 1)
+    assert np.allclose(x[lanes.WIDTH :], 1 - a * 2 + 3 / (2 * a) - a / 2, rtol=1e-15)
 
 
 def test_the_greater_is_chosen_lane_by_lane():
@@ -60,7 +60,36 @@ def test_the_greater_is_chosen_lane_by_lane():
         lanes.store(x, 2, lanes.maximum(a, b))
         lanes.store(x, 3, lanes.choose_greater(a, b, lanes.splat(1.0), a))
 
-    x = np.concatenate([np.arange(8.0), np.full(8, 3.5), np.zeros(16)])
+    a, b = np.arange(16.0), np.full(16, 3.5)
+    x = np.concatenate([a, b, np.zeros(32)])
     run(x)
-    assert x[16:24].tolist() == [3.5, 3.5, 3.5, 3.5, 4, 5, 6, 7]
-    assert x[24:].tolist() == [0, 1, 2, 3, 1, 1, 1, 1]
+    assert (x[32:48] == np.maximum(a, b)).all()
+    assert (x[48:] == np.where(a > b, 1.0, a)).all()
+
+
+def test_products_are_added_and_subtracted():
+    @njit
+    def run(x):
+        a, b, c = lanes.load(x, 0), lanes.load(x, 1), lanes.load(x, 2)
+        lanes.store(x, 3, lanes.multiply_add(a, b, c))
+        lanes.store(x, 4, lanes.subtract_product(a, b, c))
+
+    x = np.random.default_rng(0).normal(size=(5, 16))
+    a, b, c = x[:3].copy()
+    run(x.reshape(-1))
+    assert np.allclose(x[3], a * b + c, rtol=1e-14)
+    assert np.allclose(x[4], a - b * c, rtol=1e-14)
+
+
+def test_halves_are_stored_loaded_and_added():
+    @njit
+    def run(x, half):
+        lanes.store_half(half, 1, lanes.load(x, 0))
+        lanes.store(x, 1, lanes.load_half(half, 1))
+        lanes.store(x, 2, lanes.plus_other_half(lanes.load(x, 0)))
+
+    x, half = np.arange(48.0), np.zeros(16)
+    run(x, half)
+    assert half.tolist() == [0.0] * 8 + list(range(8))
+    assert x[16:32].tolist() == [*range(8), *range(8)]
+    assert x[32:].tolist() == [8.0 + 2 * k for k in range(8)] * 2
