@@ -281,13 +281,15 @@ def left_out(board: Leaderboard, width: int) -> list[str]:
 
 
 def _fitted(board: Leaderboard, width: int) -> tuple[list[Column], list[int]]:
-    """Columns that fit and their widths: long labels fold, then the last metrics go."""
+    """Columns that fit and their widths: long labels fold and the last metrics go, but what room is left is the labels'."""
     shown = columns(board)
     widths = [_width(column) for column in shown]
-    widths[0] = min(widths[0], width // 3 if width >= 100 else 16)
+    whole = widths[0]
+    widths[0] = min(whole, width // 3 if width >= 100 else 16)
     while sum(widths) + 2 * len(shown) > width and any(column.metric for column in shown):
         last = max(i for i, column in enumerate(shown) if column.metric)
         del shown[last], widths[last]
+    widths[0] = min(whole, max(widths[0], width - sum(widths[1:]) - 2 * len(shown)))
     return shown, widths
 
 
