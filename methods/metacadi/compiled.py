@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -13,9 +16,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compiled(function: Function) -> Function:
     """``numba.njit``, cached beside the file or in the user's cache folder (numba keys it by processor), else in memory.
 
-    Numba renews what is cached when the file of ``function`` changes, but not for a change in the files that it uses.
+    A change in any file of this package renews what is cached: compiled functions take the code of others into themselves.
     """
     try:
-        return numba.njit(cache=True)(function)
+        dispatcher = numba.njit(cache=True)(function)
     except RuntimeError:  # neither folder can be written
         return numba.njit(function)
+    # By itself numba looks at the file of ``function`` alone.
+    dispatcher._cache._cache_file._source_stamp = _package_stamp()
+    return dispatcher
+
+
+@functools.cache
+def _package_stamp() -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
