@@ -286,10 +286,10 @@ def _fitted(board: Leaderboard, width: int) -> tuple[list[Column], list[int]]:
     widths = [_width(column) for column in shown]
     whole = widths[0]
     widths[0] = min(whole, width // 3 if width >= 100 else 16)
-    while sum(widths) + 2 * len(shown) > width and any(column.metric for column in shown):
+    while sum(widths) + 2 * len(shown) - 1 > width and any(column.metric for column in shown):
         last = max(i for i, column in enumerate(shown) if column.metric)
         del shown[last], widths[last]
-    widths[0] = min(whole, max(widths[0], width - sum(widths[1:]) - 2 * len(shown)))
+    widths[0] = min(whole, max(widths[0], width - sum(widths[1:]) - 2 * len(shown) + 1))
     return shown, widths
 
 
