@@ -34,7 +34,9 @@ class Priors:
     """Every number of the model. A precision is relative to the noise variance; variances are Inverse-Gamma (shape, rate).
 
     The score of a graph without interventions is the same for all Markov equivalent graphs, because ``slope_precision`` is
-    twice ``rate`` and the shape grows by a half with each parent.
+    twice ``rate`` and the shape grows by a half with each parent. Both must be small against the noise: where a variable owes
+    nearly all of its variance to its causes, scaling leaves it noise of variance .001 and less, and a prior that holds it to
+    be larger sees interventions everywhere.
 
     Parameters
     ----------
@@ -55,10 +57,10 @@ class Priors:
     """
 
     target: float = 0.15
-    slope_precision: float = 0.5
+    slope_precision: float = 0.1
     intercept_precision: float = 0.1
     shape: float = 1.5
-    rate: float = 0.25
+    rate: float = 0.05
     shift_strength: float = 0.1
     scale_strength: float = 30.0
     fresh_shape: float = 1.0
