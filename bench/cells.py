@@ -45,11 +45,16 @@ def adapt(context: Any, new: Observed, seed: int) -> Estimate:
 
 
 def log_density(context: Any, X: FloatArray) -> FloatArray:
-    """Log density of each variable given its parents, float64 (S, n, d)."""
+    """Log density of each variable given its parents, float64 (S, n, d); S is 1 for a method without graph samples."""
+    fitted = context.state["fitted"]
     with context.timed():
-        value = np.asarray(context.state["fitted"].log_density(X), dtype=np.float64)
-    if value.ndim != 3 or value.shape[1:] != X.shape or np.isnan(value).any():
-        raise InvalidEstimate(f"log_density must be (S, {X.shape[0]}, {X.shape[1]}) without NaN, got shape {value.shape}")
+        value = np.asarray(fitted.log_density(X), dtype=np.float64)
+    samples = fitted.estimate.graph_samples
+    expected = (1 if samples is None else len(samples), *X.shape)
+    if value.shape != expected:
+        raise InvalidEstimate(f"log_density must have shape {expected} (graph samples, n, d), got {value.shape}")
+    if np.isnan(value).any():
+        raise InvalidEstimate("log_density must be without NaN")
     return value
 
 

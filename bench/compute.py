@@ -135,14 +135,15 @@ class _Steps:
         self.last: Outcome | None = None
         self.log = ""
         self.fit_seconds = self.adapt_seconds = self.peak_rss_mb = math.nan
+        self.cut_short = False
 
     def result(self) -> Result:
-        estimate, cut_short = self._fit(self._training(), self.plan.method_seed, "fit")
+        estimate = self._fit(self._training(), self.plan.method_seed, "fit")
         assert self.last is not None
         self.fit_seconds = self.last.seconds
         density = self._density() if self.plan.capabilities.density else None
         adapted = self._adapted(estimate)
-        return Result(estimate, adapted, density, self.fit_seconds, self.adapt_seconds, self.peak_rss_mb, cut_short)
+        return Result(estimate, adapted, density, self.fit_seconds, self.adapt_seconds, self.peak_rss_mb, self.cut_short)
 
     def _call(self, call: str, function: str, *arguments: Any) -> Any:
         outcome = self.worker.call(
@@ -159,10 +160,16 @@ class _Steps:
             raise _Stopped(call, outcome)
         return outcome.value
 
-    def _fit(self, observed: Observed, seed: int, call: str) -> tuple[Estimate, bool]:
+    def _fit(self, observed: Observed, seed: int, call: str) -> Estimate:
         method = self.plan.method
         estimate, cut_short = self._call(call, "fit", method.name, method.parameters, observed, seed, soft_budget(self.suite))
-        return estimate, cut_short
+        self.cut_short |= cut_short
+        return self._with_targets(estimate)
+
+    def _with_targets(self, estimate: Estimate) -> Estimate:
+        if self.plan.capabilities.estimates_targets and estimate.target_probability is None:
+            raise InvalidEstimate("a method that estimates targets must give target_probability, got None")
+        return estimate
 
     def _training(self) -> Observed:
         """The training environments, with their targets only where the track grants them."""
@@ -173,9 +180,12 @@ class _Steps:
         return Observed(tuple(dataclasses.replace(e, targets=t) for e, t in zip(observed.environments, rows, strict=True)))
 
     def _adapted(self, estimate: Estimate) -> dict[int, Estimate]:
-        """Targets of the held-out environments at each few-shot size; a method that cannot adapt is refitted."""
+        """Targets of the held-out environments at each few-shot size; a method that cannot adapt is refitted.
+
+        Those targets are never told, so a method that is refitted and needs to be told has no answer.
+        """
         able, held_out = self.plan.capabilities, self.problem.held_out
-        if not held_out or not able.estimates_targets:
+        if not held_out or not able.estimates_targets or (able.targets == "required" and not able.adapts):
             return {}
         sizes = sorted({size for h in held_out for size in h.sizes})
         self.adapt_seconds = 0.0
@@ -188,7 +198,8 @@ class _Steps:
                 rows.append(None)
                 continue
             seed = derive_seed("adapt", self.plan.method_seed, size, h)
-            rows.append(self._call(f"adapt to {size} samples", "adapt", Observed((held_out.environment(size),)), seed))
+            answer = self._call(f"adapt to {size} samples", "adapt", Observed((held_out.environment(size),)), seed)
+            rows.append(self._with_targets(answer))
             self._charge()
         return _stacked(fitted, rows)
 
@@ -197,7 +208,7 @@ class _Steps:
         new: tuple[Environment, ...] = tuple(e for e in environments if e is not None)
         training = self.problem.observed.without_targets().environments
         seed = derive_seed("refit", self.plan.method_seed, size)
-        estimate, _ = self._fit(Observed((*training, *new)), seed, f"refit with {size} samples")
+        estimate = self._fit(Observed((*training, *new)), seed, f"refit with {size} samples")
         self._charge()
         answers = iter(range(len(training), len(training) + len(new)))
         return _stacked(fitted, [None if e is None else _row(estimate, next(answers)) for e in environments])
@@ -227,8 +238,7 @@ def _stacked(fitted: Estimate, rows: Sequence[Estimate | None]) -> Estimate:
     for i, row in enumerate(rows):
         if row is None:
             continue
-        if row.target_probability is None:
-            raise InvalidEstimate("a method that estimates targets must give target_probability, got None")
+        assert row.target_probability is not None
         probability[i] = row.target_probability[0]
         targets[i] = row.targets[0] if row.targets is not None else row.target_probability[0] > 0.5
     return Estimate(fitted.edge_probability, probability, targets=targets)

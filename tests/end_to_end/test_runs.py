@@ -33,6 +33,9 @@ def test_a_method_that_fails_costs_its_own_row_and_nothing_else(plugins, tmp_pat
         "nonsense": ("invalid", r"(4, 4)"),
         "lacks": ("skipped", "nowhere"),
         "fails_later": ("error", "adapt to 2 samples: RuntimeError"),
+        "unprintable": ("error", r"ValueError: file \udcff"),
+        "promises_targets": ("invalid", "target_probability"),
+        "too_dense": ("invalid", "(1, 6, 4)"),
         "forks": ("ok", ""),
         "prints": ("ok", ""),
         "disturbs": ("ok", ""),
@@ -133,6 +136,24 @@ def test_targets_are_told_on_the_oracle_track_alone(plugins, tmp_path):
     # A method that ignores targets is one cell on both tracks, and was told nothing on either.
     assert rows.loc[("unknown", "curious"), "cell"] == rows.loc[("oracle", "curious"), "cell"]
     assert rows.loc[("oracle", "curious"), "target_recall"] == 0
+
+
+def test_a_method_that_needs_targets_has_no_answer_where_they_are_never_told(plugins, tmp_path):
+    row = runner.run(_suite(["told"], parameters=HELD_OUT, tracks=["oracle"]), output=tmp_path).iloc[0]
+    assert row["status"] == "ok"
+    assert math.isnan(row["adapt_seconds"])
+    assert not [name for name in row.index if name.startswith("few_shot")]
+
+
+def test_a_promise_of_targets_is_held_to_without_held_out_environments_too(plugins, tmp_path):
+    row = runner.run(_suite(["promises_targets"]), output=tmp_path).iloc[0]
+    assert (row["status"], "target_probability" in row["reason"]) == ("invalid", True)
+
+
+def test_a_refit_that_is_cut_short_marks_its_row(plugins, tmp_path):
+    suite = _suite(["hurried_by_more", "hurried_by_more[n_environments=100]"], parameters=HELD_OUT)
+    rows = runner.run(suite, output=tmp_path).set_index("method")
+    assert rows["cut_short"].to_dict() == {"hurried_by_more": True, "hurried_by_more[n_environments=100]": False}
 
 
 def test_what_is_stored_is_not_computed_again(plugins, tmp_path, monkeypatch):

@@ -110,3 +110,44 @@ class FailsLater(_Empty):
 
     def adapt(self, new, *, rng):
         raise RuntimeError("cannot adapt")
+
+
+@register_method("unprintable")
+class Unprintable(_Empty):
+    def misbehave(self):
+        raise ValueError(os.fsdecode(b"file \xff"))
+
+
+@register_method("promises_targets")
+class PromisesTargets(_Empty):
+    capabilities = Capabilities(estimates_targets=True)
+
+    def misbehave(self):
+        pass
+
+
+class _TooDense(Fitted):
+    def log_density(self, X):
+        return np.zeros((3, *X.shape))  # of three graphs, and the estimate has none
+
+
+@register_method("too_dense")
+class TooDense(_Empty):
+    capabilities = Capabilities(density=True)
+
+    def fit(self, observed, *, rng, budget=None):
+        return _TooDense(Estimate(np.zeros((observed.n_variables,) * 2)))
+
+
+@register_method("hurried_by_more")
+class HurriedByMore(_Empty):
+    """Runs out of time where there are more environments than it was first given, as in a refit."""
+
+    capabilities = Capabilities(estimates_targets=True)
+
+    def __init__(self, n_environments: int = 4):
+        self.n_environments = n_environments
+
+    def fit(self, observed, *, rng, budget=None):
+        E, d = observed.n_environments, observed.n_variables
+        return Fitted(Estimate(np.zeros((d, d)), np.zeros((E, d))), cut_short=E > self.n_environments)
