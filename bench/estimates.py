@@ -86,13 +86,14 @@ def estimate_tables(edges: pd.DataFrame, targets: pd.DataFrame | None, *, title:
         bold = "bold: called a target"
         table = Table(title=f"{title} · likeliest targets ({bold})", title_justify="left", title_style="bold")
         table.add_column("method", overflow="fold", max_width=26)
-        table.add_column("environment", justify="right")
+        table.add_column("environment", overflow="fold", max_width=26)
         table.add_column("most probable targets, with probability")
         likely = likeliest_targets(targets)
         for method, of_method in targets.groupby("method", sort=True):
-            for e, environment in enumerate(sorted(of_method["environment"].unique())):
+            names = of_method.drop_duplicates("environment").set_index("environment")["environment_name"].sort_index()
+            for e, (environment, name) in enumerate(names.items()):
                 chosen = likely[(likely["method"] == method) & (likely["environment"] == environment)]
-                table.add_row(str(method) if e == 0 else "", str(environment), _listing(chosen, "variable", "called"))
+                table.add_row(str(method) if e == 0 else "", str(name), _listing(chosen, "variable", "called"))
             table.add_section()
         tables.append(table)
     return tables

@@ -168,6 +168,7 @@ def targets_frame(
                 "problem": problem,
                 "method": method,
                 "environment": e,
+                "environment_name": f"condition {e}",
                 "variable": f"X{v}",
                 "probability": float(probability[e, v]),
                 "called": bool(probability[e, v] > 0.5),

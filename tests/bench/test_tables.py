@@ -391,6 +391,7 @@ def test_likeliest_targets_are_listed_by_environment():
     tables = estimate_tables(edges_frame(["m"], truth=False), targets, title="my data")
     assert len(tables) == 2
     assert "likeliest targets" in text(tables[1], 100)
+    assert re.search(r"condition 3\b", text(tables[1], 100))
 
 
 def test_a_frame_without_its_columns_is_refused():
