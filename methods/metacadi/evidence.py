@@ -422,23 +422,42 @@ def _weighted_sums(fixed: Any, weights: Any, blocks: Any, n_pairs: Any, packed: 
 
 
 @compiled
-def _contrasts(inverse: Any, scaled: Any, m: Any, squares: Any, trace: Any) -> None:
+def _contrasts(inverse: Any, scaled: Any, m: Any, squares: Any, trace: Any, column: Any) -> None:
     """Weights of packed Gram entries: of the residual sum of squares at the posterior mean, and of tr(G A⁻¹).
 
     The last row of the inverse factor is (−mean, 1). Off-diagonal entries are doubled, so that a sum over packed entries is one
-    over the matrix.
+    over the matrix. ``column`` is working space.
     """
     last = m * (m + 1) // 2
     for a in range(m + 1):
         row = a * (a + 1) // 2
         for b in range(a + 1):
-            double = 1.0 if a == b else 2.0
-            store_half(squares, row + b, double * load(inverse, last + a) * load(inverse, last + b))
+            weight = load(inverse, last + a) * load(inverse, last + b)
+            store_half(squares, row + b, weight if a == b else 2.0 * weight)
+        # Column a of L⁻¹, scaled by the pivots, with the columns up to it; four at a time, as above.
+        for k in range(a, m):
+            below = k * (k + 1) // 2
+            store_half(column, k, load(inverse, below + a) * load(scaled, below + k))
+        b = 0
+        while b + 3 < a:
+            sum_0, sum_1, sum_2, sum_3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+            for k in range(a, m):
+                weight, below = load_half(column, k), k * (k + 1) // 2 + b
+                sum_0 = multiply_add(weight, load(inverse, below), sum_0)
+                sum_1 = multiply_add(weight, load(inverse, below + 1), sum_1)
+                sum_2 = multiply_add(weight, load(inverse, below + 2), sum_2)
+                sum_3 = multiply_add(weight, load(inverse, below + 3), sum_3)
+            store_half(trace, row + b, 2.0 * sum_0)
+            store_half(trace, row + b + 1, 2.0 * sum_1)
+            store_half(trace, row + b + 2, 2.0 * sum_2)
+            store_half(trace, row + b + 3, 2.0 * sum_3)
+            b += 4
+        while b <= a:
             value = splat(0.0)
             for k in range(a, m):
-                weight = load(inverse, k * (k + 1) // 2 + a) * load(scaled, k * (k + 1) // 2 + k)
-                value = multiply_add(weight, load(inverse, k * (k + 1) // 2 + b), value)
-            store_half(trace, row + b, double * value)
+                value = multiply_add(load_half(column, k), load(inverse, k * (k + 1) // 2 + b), value)
+            store_half(trace, row + b, value if a == b else 2.0 * value)
+            b += 1
 
 
 @compiled
@@ -532,6 +551,7 @@ def _score_lanes(
     _add_prior(fixed, m, prior.intercept_precision, prior.slope_precision, prior.rate)
     joint, scaled, inverse = np.empty(packed * WIDTH), np.empty(packed * WIDTH), np.empty(packed * WIDTH)
     total, squares, trace = np.empty(packed * HALF), np.empty(packed * HALF), np.empty(packed * HALF)
+    column = np.empty(m * HALF)
     steady, own_keep = np.empty(n_pairs * WIDTH), np.empty(n_pairs * WIDTH)
 
     n_parents = load(sizes, 0)
@@ -564,7 +584,7 @@ def _score_lanes(
                 store(joint, k, load_half(total, k))
             log_det = _factorise(joint, scaled, m, prior.intercept_precision, prior.slope_precision, prior.rate)
             _invert(scaled, inverse, m)
-            _contrasts(inverse, scaled, m, squares, trace)
+            _contrasts(inverse, scaled, m, squares, trace, column)
             shape_n = shape + (plus_other_half(half_n_shared) + 0.5 * fixed_n)
             rate_n = 0.5 * load(joint, packed - 1)
             log_rate_n, log_gamma_n = log(rate_n), lgamma(shape_n)
