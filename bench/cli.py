@@ -6,6 +6,7 @@ A user's mistake ends in one line on stderr and exit status 2; Ctrl-C says how t
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import json
 import os
@@ -26,6 +27,7 @@ from bench.columns import FAILURES
 from bench.errors import BenchError, InputError, UnknownName
 from bench.plan import pending
 from bench.progress import watching
+from bench.statistics import check_metric
 from bench.suites import Suite, load_suite, suite_names
 
 app = typer.Typer(
@@ -43,12 +45,21 @@ Methods = Annotated[list[str] | None, typer.Option("--method", "-m", help="Only 
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only these: name[param=value]; repeatable.")]
 
 
+_DISK_SAYS_NO = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR)
+
+
 def main() -> None:
     """Run the command line; a mistake of the user costs one line."""
     try:
         app()
     except BenchError as reason:
         print(f"error: {reason}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as reason:
+        if reason.errno not in _DISK_SAYS_NO:
+            raise
+        where = f": '{reason.filename}'" if reason.filename else ""
+        print(f"error: {reason.strerror}{where}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -64,7 +75,7 @@ def run(
     memory: Annotated[float | None, typer.Option(help="MiB allowed to a fit's process tree.")] = None,
     output: Annotated[Path | None, typer.Option(help="Run directory; results/runs/<suite> by default.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the cells and what would be computed; run nothing.")
+        bool, typer.Option("--dry-run", help="Print the cells and what would be computed; fit nothing.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")] = False,
     plugin: Plugins = None,
@@ -75,6 +86,8 @@ def run(
     console = _console()
     specification = _specification(suite, plugin or [], method or [], dataset or [])
     specification = specification.changed(seed=seed, repetitions=repetitions, timeout=timeout, memory=memory)
+    if sort_by is not None:
+        check_metric(sort_by)
     directory = (output or runner.DEFAULT_OUTPUT / specification.name).resolve()
     workers = jobs or _cores()
     if dry_run:
@@ -202,11 +215,11 @@ def _load(plugins: list[Path]) -> None:
 
 
 def _specification(suite: str, plugins: list[Path], methods: list[str], datasets: list[str]) -> Suite:
-    """Read the suite; methods of plugin files given on the command line join it, then the filters apply."""
+    """Read the suite, and keep what the filters name; where no method is named, those of the plugin files join it."""
     _load(plugins)
     files = {p.resolve() for p in plugins}
     own = [name for name, entry in registry.methods().items() if entry.source in files]
-    specification = load_suite(suite).with_methods(own)
+    specification = load_suite(suite).with_methods([] if methods else own)
     if plugins:
         specification = specification.changed(plugins=(*specification.plugins, *sorted(files)))
     return specification.selected(methods, datasets)

@@ -222,7 +222,7 @@ def _load_file(file: Path, path: str) -> ModuleType:
     except BenchError:
         del sys.modules[name]
         raise
-    except Exception as reason:
+    except (Exception, SystemExit) as reason:
         del sys.modules[name]
         raise InputError(f"plugin '{path}' failed to import: {type(reason).__name__}: {reason}") from reason
     _loaded_plugins[file] = module
@@ -342,6 +342,11 @@ def _problem(error: Any) -> str:
 def make_method(spec: str, **parameters: Any) -> Method:
     """Make a method from its name, or from ``name[param=value]``.
 
+    Raises
+    ------
+    InputError
+        As :func:`choose`, or if the constructor refuses.
+
     Examples
     --------
     >>> make_method("empty").name
@@ -352,7 +357,13 @@ def make_method(spec: str, **parameters: Any) -> Method:
     bench.errors.UnknownName: unknown method 'emty'; did you mean 'empty'? ...
     """
     choice = choose("method", spec, parameters)
-    method: Method = entry("method", choice.name).factory(**choice.parameters)
+    try:
+        method: Method = entry("method", choice.name).factory(**choice.parameters)
+    except BenchError:
+        raise
+    except Exception as reason:
+        text = " ".join(f"{type(reason).__name__}: {reason}".split())
+        raise InputError(f"method '{choice.label}' cannot be made: {text}") from reason
     return method
 
 

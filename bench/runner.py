@@ -17,12 +17,12 @@ import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -100,11 +100,10 @@ def run(
     specification = specification.selected(methods, datasets)
     directory = Path(output) if output is not None else DEFAULT_OUTPUT / specification.name
     directory = directory.resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    _clean(directory)
-    write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
     with workers(jobs, scheduler) as each:
         planned = _plan(directory, specification, each, watch)
+        _clean(directory)
+        write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
         _compute(directory, specification, planned, retry_failed, each, jobs, watch)
         return _score(directory, specification, planned, each, watch)
 
@@ -112,7 +111,7 @@ def run(
 def plan(suite: Suite, *, output: Path, jobs: int = 1, scheduler: str | None = None) -> list[PlannedCell]:
     """Draw the problems and list every row of the run, without fitting anything."""
     with workers(jobs, scheduler) as each:
-        return _plan(output, suite, each, None)
+        return _plan(output.resolve(), suite, each, None)
 
 
 def _plan(directory: Path, suite: Suite, each: Map, watch: Watcher | None) -> list[PlannedCell]:
@@ -187,19 +186,19 @@ class _TimeLeft:
     """Seconds left, from the mean time per method so far (the mean over all where a method has none yet)."""
 
     def __init__(self, waiting: Sequence[PlannedCell], jobs: int) -> None:
-        self.waiting: dict[str, int] = {}
-        for cell in waiting:
-            self.waiting[cell.method.label] = self.waiting.get(cell.method.label, 0) + 1
-        self.taken: dict[str, list[float]] = {}
+        self.waiting = Counter(cell.method.label for cell in waiting)
+        self.done: Counter[str] = Counter()
+        self.taken: dict[str, float] = dict.fromkeys(self.waiting, 0.0)
         self.jobs = jobs
 
     def finished(self, cell: PlannedCell, seconds: float) -> None:
         self.waiting[cell.method.label] -= 1
-        self.taken.setdefault(cell.method.label, []).append(seconds)
+        self.done[cell.method.label] += 1
+        self.taken[cell.method.label] += seconds
 
     def seconds(self) -> float:
-        overall = float(np.mean([s for taken in self.taken.values() for s in taken]))
-        means = {label: float(np.mean(taken)) for label, taken in self.taken.items()}
+        overall = sum(self.taken.values()) / self.done.total()
+        means = {label: self.taken[label] / n for label, n in self.done.items()}
         return sum(n * means.get(label, overall) for label, n in self.waiting.items()) / self.jobs
 
 

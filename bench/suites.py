@@ -56,6 +56,7 @@ class MethodItem(_Item):
 
     def model_post_init(self, context: Any, /) -> None:
         self._resolve("method")
+        registry.make_method(self.name, **self.parameters)  # what its constructor refuses stops before any work as well
 
 
 class DatasetItem(_Item):
@@ -103,7 +104,7 @@ class Suite(_Strict):
         ``name[param=value]``, or a mapping with ``name``, ``parameters``, ``label`` (and ``repetitions`` for datasets).
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     description: str = ""
     seed: int = 0
     repetitions: Annotated[int, Field(ge=1)] = 1
@@ -160,11 +161,12 @@ class Suite(_Strict):
     def with_methods(self, names: Sequence[str]) -> Suite:
         """Add registered methods that no entry uses yet."""
         used = {m.name for m in self.methods}
-        new = tuple(MethodItem(name=n) for n in names if n not in used)
+        new = tuple(_with_parameters(MethodItem, {"name": n}, {}) for n in names if n not in used)
         return self.changed(methods=(*self.methods, *new)) if new else self
 
 
 def _select(items: Sequence[Any], filters: Sequence[str], kind: str) -> tuple[Any, ...]:
+    make = MethodItem if kind == "method" else DatasetItem
     found: dict[str, Any] = {}
     for text in filters:
         exact = [i for i in items if i.label == text]
@@ -176,17 +178,18 @@ def _select(items: Sequence[Any], filters: Sequence[str], kind: str) -> tuple[An
         if name not in known:
             raise UnknownName(kind, name, {*known, *(i.label for i in items)})
         same = [i for i in items if i.name == name]
-        if not parameters:
-            matches = same
-        else:
-            checked = dict(registry.choose(kind, name, parameters).parameters)
-            matches = [i for i in same if all(i.parameters.get(k) == v for k, v in checked.items()) and checked]
-        if not matches:
-            base = same[0].model_dump(exclude={"label", "name"}) if same else {}
-            base["parameters"] = {**base.get("parameters", {}), **parameters}
-            matches = [(MethodItem if kind == "method" else DatasetItem)(name=name, **base)]
+        changed = [_with_parameters(make, i.model_dump(exclude={"label"}), parameters) for i in same]
+        matches = [i for i, c in zip(same, changed, strict=True) if i.parameters == c.parameters]
+        matches = matches or changed[:1] or [_with_parameters(make, {"name": name}, parameters)]
         found |= {i.label: i for i in matches}
     return tuple(found.values())
+
+
+def _with_parameters(make: type[_Item], entry: dict[str, Any], parameters: dict[str, Any]) -> _Item:
+    try:
+        return make(**entry | {"parameters": {**entry.get("parameters", {}), **parameters}})
+    except pydantic.ValidationError as reason:
+        raise InputError(_one_line(reason)) from None
 
 
 def suite_names() -> dict[str, Path]:
@@ -219,6 +222,9 @@ def load_suite(name_or_path: str | Path) -> Suite:
         raise InputError(
             f"{path}: expected a mapping with the keys {', '.join(Suite.model_fields)}, got {type(content).__name__}"
         )
+    odd = next((key for key in content if not isinstance(key, str)), None)
+    if odd is not None:
+        raise InputError(f"{path}: keys must be names, got {odd!r}")
     content.setdefault("name", path.stem)
     plugins = content.get("plugins", [])
     if not isinstance(plugins, list) or not all(isinstance(p, str) for p in plugins):

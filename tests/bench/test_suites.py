@@ -59,6 +59,8 @@ def test_a_suite_survives_being_written_and_read(write):
         (("timeout: 5", "plugins: [absent.py]"), r"absent\.py.*no such file"),
         (("timeout: 5", "plugins: absent.py"), "plugins: expected a list"),
         (("seed: 3", "seed: [3"), "not a YAML file"),
+        (("seed: 3", "3: seed"), "keys must be names, got 3"),
+        (("seed: 3", "name: .."), r"name: .*got '\.\.'"),
     ],
 )
 def test_a_wrong_suite_is_refused_in_one_line(write, change, message):
@@ -94,8 +96,17 @@ def test_filters_keep_add_and_change_entries(write):
     assert [d.parameters for d in by_value] == [{"n_observational": 50}]
     changed = suite.selected(methods=["random[edges_per_node=3]"]).methods
     assert [m.label for m in changed] == ["random[edges_per_node=3.0]"]
+    default = suite.selected(datasets=["synthetic[n_observational=50,n_variables=10]"]).datasets
+    assert [d.label for d in default] == ["synthetic[n_observational=50]"]  # ten variables are the default
     added = suite.selected(methods=["empty", "marginal"]).methods
     assert [m.label for m in added] == ["empty", "marginal"]
+
+
+def test_a_filter_need_not_repeat_what_an_entry_says(write):
+    suite = load_suite(write(GOOD.replace("synthetic[n_observational=50]", "table[path=mine.csv]")))
+    assert [d.spec for d in suite.selected(datasets=["table[path=mine.csv]"]).datasets] == ["table[path=mine.csv]"]
+    changed = suite.selected(datasets=["table[n_per_environment=9]"]).datasets
+    assert [d.spec for d in changed] == ["table[n_per_environment=9,path=mine.csv]"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command line: a mistake costs one line, a stopped run resumes to the same table, a plugin joins in one flag."""
 
+import errno
 import os
 import re
 import signal
@@ -73,6 +74,9 @@ def _start(*arguments, **more):
         (["run", "quick", "-d", "sach"], "did you mean 'sachs'?"),
         (["run", "quick", "--timeout", "-1"], "command line: timeout: input should be greater than 0, got -1"),
         (["run", "quick", "--plugin", "absent.py"], "no such file"),
+        (["run", "quick", "--sort-by", "shdd"], "unknown metric 'shdd'; did you mean 'shd'?"),
+        (["run", "quick", "-d", "table"], "dataset 'table' needs the parameter 'path'"),
+        (["run", "quick", "-m", "empty", "-d", "table[path=absent.csv]", "-j", "1"], "'absent.csv' does not exist"),
         (["show", "gis"], "did you mean 'gies'?"),
         (["report", "absent"], "absent"),
         (["test-plugin", "gis"], "did you mean 'gies'?"),
@@ -87,6 +91,40 @@ def test_a_mistake_costs_one_line(call, tmp_path, monkeypatch, arguments, messag
     assert err.count("\n") == 1
     assert not out
     assert not (tmp_path / "results").exists()
+
+
+def test_a_plugin_that_cannot_be_made_or_ends_the_program_costs_one_line(call, suite, tmp_path):
+    refuses, exits = tmp_path / "refuses.py", tmp_path / "exits.py"
+    refuses.write_text(
+        "from bench.registry import register_method\nfrom bench.types import Capabilities, Meta, Method\n"
+        "@register_method('refuses')\nclass Refuses(Method):\n    capabilities, meta = Capabilities(), Meta('x')\n"
+        "    def __init__(self, a: int):\n        self.a = a\n"
+        "        if a == 2:\n            raise ValueError('a must\\nbe odd')\n"
+        "    def fit(self, observed, *, rng, budget=None):\n        return None\n"
+    )
+    exits.write_text("raise SystemExit(0)\n")
+    for plugin, more, message in (
+        (refuses, ["-m", "refuses[a=2]"], "method 'refuses[a=2]' cannot be made: ValueError: a must be odd"),
+        (refuses, [], "method 'refuses' needs the parameter 'a'"),
+        (exits, [], "SystemExit"),
+    ):
+        status, _, err = call("run", "quick", "--plugin", plugin, *more, "--output", tmp_path / "run")
+        assert (status, err.count("\n")) == (2, 1)
+        assert message in err
+    assert not (tmp_path / "run").exists()
+    more = ["-m", "refuses[a=3]", "--dry-run", "-j", "1", "--output", tmp_path]
+    status, out, _ = call("run", suite, "--plugin", refuses, *more)
+    assert (status, out.count("refuses[a=3]")) == (0, 6)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_more_costs_one_line(call, suite, tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    status, _, err = call("run", suite, "-m", "empty", "--repetitions", "1", "-j", "1", "--output", tmp_path / "run")
+    assert (status, err) == (2, f"error: {os.strerror(number)}\n")
 
 
 def test_an_unknown_option_is_refused(call):

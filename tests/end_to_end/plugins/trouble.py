@@ -149,5 +149,5 @@ class HurriedByMore(_Empty):
         self.n_environments = n_environments
 
     def fit(self, observed, *, rng, budget=None):
-        E, d = observed.n_environments, observed.n_variables
-        return Fitted(Estimate(np.zeros((d, d)), np.zeros((E, d))), cut_short=E > self.n_environments)
+        n, d = observed.n_environments, observed.n_variables
+        return Fitted(Estimate(np.zeros((d, d)), np.zeros((n, d))), cut_short=n > self.n_environments)
