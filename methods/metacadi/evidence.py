@@ -74,8 +74,9 @@ class Evidence:
     Notes
     -----
     Without an environment known to be observational the updates have local optima, so they start five times: from all
-    environments, and from four halves of them; the best score counts. The halves are taken by rank of the environments' mean
-    squared length of a sample, which depends on no order of environments or variables.
+    environments, and from each quarter of them alone, which no intervention on the variable may have met; the best score
+    counts. Quarters are every fourth by rank of the environments' mean squared length of a sample, which depends on no order
+    of environments or variables.
     """
 
     def __init__(self, observed: Observed, priors: Priors) -> None:
@@ -182,9 +183,8 @@ def _starts(statistics: Statistics, *, with_observational: bool) -> FloatArray:
         return np.full((1, n_environments), _START_WITH_OBSERVATIONAL)
     squared_length = np.einsum("aae->e", statistics.gram[:-1, :-1]) / statistics.n_samples
     rank = np.argsort(np.argsort(squared_length, kind="stable"), kind="stable")
-    halves = [rank % 2 == 0, rank % 2 == 1, rank // 2 % 2 == 0, rank // 2 % 2 == 1]
-    inside, outside = _START_WITHOUT, 1.0 - _START_WITHOUT
-    return np.array([np.full(n_environments, inside), *(np.where(half, inside, outside) for half in halves)])
+    quarters = [rank % 4 == k for k in range(min(4, n_environments))]
+    return np.array([np.full(n_environments, _START_WITHOUT), *(np.where(q, _START_WITHOUT, 0.0) for q in quarters)])
 
 
 # Compiled: which parent sets stand side by side -------------------------------------------------------------------------------
