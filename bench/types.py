@@ -474,11 +474,17 @@ class Estimate(_Frozen):
         )
 
 
+ROUNDING = 1e-3
+"""A probability that leaves [0, 1] by less is likely a rounding error, and shown with three digits no error at all."""
+
+
 def _check_probabilities(values: FloatArray, name: str) -> None:
     if np.isnan(values).any():
         raise InvalidEstimate(f"{name} must lie in [0, 1], got NaN")
     if values.size and (values.min() < 0 or values.max() > 1):
-        raise InvalidEstimate(f"{name} must lie in [0, 1], got values from {values.min():.3g} to {values.max():.3g}")
+        excess = max(-values.min(), values.max() - 1)
+        hint = f", {excess:.2g} outside: rounding? np.clip(…, 0, 1)" if excess < ROUNDING else ""
+        raise InvalidEstimate(f"{name} must lie in [0, 1], got values from {values.min():.3g} to {values.max():.3g}{hint}")
 
 
 def _check_graph(graph: BoolArray, kind: str | None) -> None:
@@ -655,9 +661,19 @@ class Method(ABC):
         return self.capabilities
 
     def parameters(self) -> dict[str, Any]:
-        """The constructor's parameters and their values."""
+        """The constructor's parameters and their values.
+
+        Raises
+        ------
+        InputError
+            If the constructor does not store a parameter under its own name.
+        """
         parameters = list(inspect.signature(type(self).__init__).parameters.values())[1:]
         named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        missing = [name for name in named if not hasattr(self, name)]
+        if missing:
+            name = missing[0]
+            raise InputError(f"method '{self.name}' must keep its parameter '{name}' as self.{name}, found no such attribute")
         return {name: getattr(self, name) for name in named}
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from bench import registry
 from bench.errors import BenchError
@@ -102,7 +102,7 @@ def expected_failures(plugin: Method | registry.Choice) -> Mapping[str, str]:
 
 
 def run_checks(plugins: Iterable[tuple[str, str]], *, console: Console | None = None) -> bool:
-    """Check plugins, printing one line per check.
+    """Check plugins, printing one line per check (after a method without any valid answer, further failures in one).
 
     Parameters
     ----------
@@ -125,13 +125,13 @@ def run_checks(plugins: Iterable[tuple[str, str]], *, console: Console | None = 
     choices = [registry.choose(kind, spec) for kind, spec in plugins]
     failures = n_checks = 0
     for choice in choices:
-        console.print(f"[bold]{choice.kind} {escape(choice.label)}[/bold]", soft_wrap=True)
+        console.print(Text(f"{choice.kind} {choice.label}", style="bold"), soft_wrap=True)
         if choice.kind == "method":
             reports = check_method(registry.make_method(choice.name, **choice.parameters), raise_on_failure=False)
         else:
             reports = check_dataset(choice.name, **choice.parameters, raise_on_failure=False)
-        for report in reports:
-            console.print(_line(report), soft_wrap=True, highlight=False)
+        for line in _lines(reports):
+            console.print(line, soft_wrap=True, highlight=False)
         n_checks += len(reports)
         failures += sum(not report.good for report in reports)
     verdict = f", {failures} {'does' if failures == 1 else 'do'} not" if failures else ""
@@ -142,10 +142,25 @@ def run_checks(plugins: Iterable[tuple[str, str]], *, console: Console | None = 
 _STYLES = {"passed": "green", "failed": "bold red", "expected failure": "yellow", "unexpected pass": "bold red"}
 
 
-def _line(report: CheckReport) -> str:
-    style = _STYLES[report.outcome]
-    message = f": {escape(report.message)}" if report.message else ""
-    return f"  [{style}]{report.outcome:<16}[/{style}] {report.check} ({report.seconds:.1f} s){message}"
+_NEEDED_BY_ALL = "estimate_has_the_right_shape"
+"""Where this check fails, what fails after it mostly says the same again."""
+
+
+def _lines(reports: list[CheckReport]) -> list[Text]:
+    """A line per check; but after a method that gives no valid answer at all, further failures are only counted."""
+    checks = [report.check for report in reports if report.outcome == "failed"]
+    if _NEEDED_BY_ALL not in checks:
+        return [_line(report) for report in reports]
+    n_told = checks.index(_NEEDED_BY_ALL) + 1
+    told = [_line(report) for report in reports if report.outcome != "failed" or report.check in checks[:n_told]]
+    n_further = len(checks) - n_told
+    return [*told, Text(f"  {n_further} further checks fail, most for want of a valid answer; mend it and look again")]
+
+
+def _line(report: CheckReport) -> Text:
+    message = f": {report.message}" if report.message else ""
+    outcome = (f"{report.outcome:<16}", _STYLES[report.outcome])
+    return Text.assemble("  ", outcome, f" {report.check} ({report.seconds:.1f} s){message}")
 
 
 def _label(method: Method) -> str:

@@ -211,3 +211,9 @@ def test_a_budget_runs_out_and_reports_progress_within_bounds():
     budget.progress(3.0, "late")
     assert seen == [(1.0, "late")]
     assert not Budget(seconds=1e6).expired
+
+
+@pytest.mark.parametrize("value", [1 + 2**-52, 1.0000001, -1e-9])
+def test_rounding_errors_of_probabilities_are_seen_in_the_message(value):
+    with pytest.raises(InvalidEstimate, match=r"got values from -?[\de.-]+ to 1?0?, [\de.-]+ outside: rounding\?"):
+        Estimate(np.array([[0.0, value], [0.0, 0.0]]))

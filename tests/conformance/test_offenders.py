@@ -1,6 +1,7 @@
 """Each conformance check catches the offender planted for it, and lets the honest plugins pass."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from bench import registry
-from bench.errors import UnknownName
+from bench.errors import InputError, UnknownName
 from bench.testing import (
     ConformanceError,
     check_dataset,
@@ -222,6 +223,32 @@ def test_run_prints_one_line_per_check_and_returns_whether_all_are_good():
     ]
     assert lines[-1] == f"{2 * n_checks - 1} of {2 * n_checks} checks hold, 1 does not"
     assert run_checks([("dataset", "honest_chain[n_samples=5]")], console=Console(file=io.StringIO()))
+
+
+def test_markup_is_never_printed():
+    for markup in (True, False):
+        written = io.StringIO()
+        run_checks([("method", "prints")], console=Console(file=written, width=200, markup=markup))
+        assert written.getvalue().startswith("method prints\n  passed ")
+
+
+def test_a_method_without_a_valid_answer_is_told_once(monkeypatch):
+    monkeypatch.setattr(registry.entry("method", "honest").factory, "fit", lambda self, observed, *, rng, budget=None: [[0.0]])
+    written = io.StringIO()
+    assert not run_checks([("method", "honest")], console=Console(file=written, width=200))
+    failed = [line for line in written.getvalue().splitlines() if line.startswith("  failed")]
+    assert len(failed) == 1
+    assert "fit must return a Fitted that holds an Estimate, got list" in failed[0]
+    assert re.search(r"\n  \d+ further checks fail, most for want of a valid answer", written.getvalue())
+
+
+def test_a_parameter_that_is_not_stored_is_one_line(monkeypatch):
+    class Forgetful(registry.entry("method", "honest").factory):
+        def __init__(self, level: float = 0.1) -> None:
+            self.alpha = level
+
+    with pytest.raises(InputError, match=r"must keep its parameter 'level' as self\.level, found no such attribute"):
+        check_method(Forgetful())
 
 
 def test_run_refuses_an_unknown_name_before_any_check():
