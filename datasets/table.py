@@ -26,6 +26,7 @@ targets has, nor can the oracle track tell them to a method (unless all environm
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,6 +143,8 @@ def _read_frame(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise InputError(f"'{path}' must have rows, got none")
     frame.columns = frame.columns.map(str)
+    if len(frame.columns) == 1 and re.search("[;\t|]", frame.columns[0]):
+        raise InputError(f"'{path}': fields must be separated by commas, got one column {frame.columns[0]!r}")
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(f"'{path}': column '{twice[0]}' stands twice")
@@ -165,6 +168,11 @@ def _variables(
         if len(set(columns)) < len(columns):
             raise InputError(f"'{path}': columns must name each variable once, got {list(columns)}")
         others = [_known(c, others, "column", path) for c in columns]
+    elif nameless := [c for c in others if re.fullmatch(r"Unnamed: \d+", c)]:  # pandas' name for an empty head
+        raise InputError(
+            f"'{path}': a column has no name, row numbers perhaps; write the file without it (to_csv(index=False)), or "
+            f"choose the variables by 'columns' (it reads as '{nameless[0]}')"
+        )
     if not others:
         raise InputError(f"'{path}' must have a column besides '{environment_column}'")
     values = []

@@ -163,6 +163,20 @@ def test_unusable_values_are_named_with_their_column(tmp_path, change, message):
         read(str(tmp_path / "bad.csv"))
 
 
+def test_row_numbers_are_no_variable(tmp_path):
+    FRAME.to_csv(tmp_path / "numbered.csv")
+    with pytest.raises(InputError, match="a column has no name, row numbers perhaps"):
+        read(str(tmp_path / "numbered.csv"))
+    assert read(str(tmp_path / "numbered.csv"), columns=["tar", "cancer"]).variable_names == ("tar", "cancer")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators_than_commas_are_named(tmp_path, separator):
+    FRAME.to_csv(tmp_path / "other.csv", index=False, sep=separator)
+    with pytest.raises(InputError, match="fields must be separated by commas, got one column 'smoking"):
+        read(str(tmp_path / "other.csv"))
+
+
 def test_unreadable_files_are_named(path, tmp_path):
     with pytest.raises(InputError, match=r"table '.*studi.csv' does not exist; did you mean '.*study.csv'"):
         read(path.replace("study", "studi"))
