@@ -38,13 +38,16 @@ class UnknownName(InputError):
     --------
     >>> print(UnknownName("method", "gis", ["gies", "ut_igsp"]))
     unknown method 'gis'; did you mean 'gies'? Known: gies, ut_igsp
+    >>> print(UnknownName("dataset", "sach", ["linear, hard", "sachs"]))
+    unknown dataset 'sach'; did you mean 'sachs'? Known: 'linear, hard', sachs
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         close = nearest(name, names)
         hint = f"; did you mean '{close}'?" if close else "."
-        super().__init__(f"unknown {kind} '{name}'{hint} Known: {', '.join(names) or 'none'}")
+        listed = ", ".join(f"'{n}'" if "," in n else n for n in names)
+        super().__init__(f"unknown {kind} '{name}'{hint} Known: {listed or 'none'}")
         self.kind, self.name, self.known = kind, name, names
 
     def __reduce__(self) -> tuple[type[UnknownName], tuple[str, str, list[str]]]:

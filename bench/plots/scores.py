@@ -31,6 +31,7 @@ from bench.plots.style import (
     look,
     method_styles,
     n_columns_of,
+    panel_heading,
     panel_title,
     panels,
     set_limits,
@@ -76,6 +77,8 @@ def plot_scores(
     labels = list(labels_of(rows, methods).values())
     height = sum(0.27 * max(1.0, 0.75 * (1 + label.count("\n"))) for label in labels)
     panel_width = 3.4 if n_columns > 1 else 5.0
+    headings = [panel_heading(dataset, n_problems(rows, dataset), panel_width) for dataset in datasets]
+    height += 0.19 * max(heading.count("\n") for heading in headings)
     title = f"{info(metric).label} by method and dataset · {track_title(track)}"
     with look():
         figure = framed_figure(

@@ -163,9 +163,14 @@ def panels(figure: Figure, n: int, **options: Any) -> list[Axes]:
 
 def panel_title(axes: Axes, dataset: str, n: int, width: float) -> None:
     """Name the dataset and its number of problems above a panel of ``width`` inches."""
+    axes.set_title(panel_heading(dataset, n, width))
+
+
+def panel_heading(dataset: str, n: int, width: float) -> str:
+    """What :func:`panel_title` writes: one line, or as many as a long name takes."""
     room, count = max(18, int(width * 14)), f"n = {n} problem{'s' * (n != 1)}"
     label = f"{dataset} ({count})"
-    axes.set_title(label if len(label) <= room else f"{wrapped(dataset, room)}\n{count}")
+    return label if len(label) <= room else f"{wrapped(dataset, room)}\n{count}"
 
 
 def wrapped(label: str, width: int = 26) -> str:

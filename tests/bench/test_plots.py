@@ -467,6 +467,11 @@ def test_no_text_overlaps_another_or_leaves_the_canvas(case):
         assert overlaps(figure) == []
 
 
+def test_a_long_name_over_few_methods_leaves_room_for_the_axes(tmp_path):
+    name = "table[environment_column=batch,observational=control,path=measurements/mine.csv,truth=edges.yaml]"
+    save(plot_scores(rows_frame(("only",), (name,), repetitions=1), SHD, track="unknown"), tmp_path, "scores")  # no warning
+
+
 def test_neither_pyplot_figures_nor_settings_are_left_behind(rows, tmp_path):
     before = dict(matplotlib.rcParams)
     save(plot_scores(rows, SHD, track="unknown"), tmp_path, "scores")
