@@ -43,7 +43,7 @@ GRACE_SECONDS = 3.0
 """How long a cell whose child was killed from outside waits before it is recorded as failed: whoever ends a whole run, be it
 joblib, a scheduler or an operator, ends the child a moment before this process, and that is no failure of the method."""
 
-_workers: dict[int, tuple[Worker, tuple[Path, ...]]] = {}
+_workers: dict[int, tuple[Worker, dict[Path, str]]] = {}
 """By thread: its isolated child, and the plugins which that knows. Dask workers may have several threads."""
 
 
@@ -54,13 +54,13 @@ def _own_worker() -> Worker:
     if thread in _workers and _workers[thread][1] != plugins:
         close_worker()
     if thread not in _workers:
-        _workers[thread] = Worker(plugins=plugins), plugins
+        _workers[thread] = Worker(plugins=tuple(plugins)), plugins
     return _workers[thread][0]
 
 
 def close_worker() -> None:
     """End this thread's isolated child, if there is one."""
-    worker, _ = _workers.pop(threading.get_ident(), (None, ()))
+    worker, _ = _workers.pop(threading.get_ident(), (None, {}))
     if worker is not None:
         worker.close()
 
@@ -112,7 +112,7 @@ def run_cell(run: Path, suite: Suite, plan: PlannedCell) -> tuple[str, float]:
         "fingerprint": plan.problem.known["fingerprint"],
         "preprocessing": settings.model_dump(),
         "limits": {"timeout": suite.timeout, "memory": suite.memory, "budget": soft_budget(suite)},
-        "identity": store.source_identity("method", plan.method.name),
+        "identity": plan.identity,
     }
     store.save_cell(run, plan.cell, record, restored)
     return status, time.perf_counter() - start

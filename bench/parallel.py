@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,17 @@ def _on_dask(client: Any, function: Callable[..., Any], tasks: Sequence[tuple[An
         client.cancel(futures)
 
 
-def _in_worker(function: Callable[..., Any], plugins: Sequence[Path], task: tuple[Any, ...], parent: int | None = None) -> Any:
+def _in_worker(
+    function: Callable[..., Any], plugins: Mapping[Path, str], task: tuple[Any, ...], parent: int | None = None
+) -> Any:
     """Run a task in a worker that knows the same plugins, and that ends with ``parent`` where one is given."""
     if parent is not None:
         _end_with_parent(parent)
-    for plugin in plugins:
-        registry.load_plugin(plugin)
+    for plugin, content in plugins.items():
+        if registry.loaded_plugins().get(plugin) != content:
+            registry.load_plugin(plugin)
+            if registry.loaded_plugins()[plugin] != content:
+                raise InputError(f"plugin '{plugin}' is not the file that the run began with; run again")
     return function(*task)
 
 

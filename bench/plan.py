@@ -7,6 +7,7 @@ of its cell. Nothing is fitted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import registry, store
+from bench import preprocessing, registry, store
 from bench.errors import InputError, MissingData
 from bench.files import write_atomic
 from bench.preprocessing import Prepared, prepare
@@ -45,6 +46,7 @@ class PlannedCell:
     capabilities: Capabilities
     targets_given: bool
     method_seed: int
+    identity: Mapping[str, Any]
     cell: str = ""
     skipped: str = ""
 
@@ -66,6 +68,7 @@ def list_cells(suite: Suite, problems: Sequence[PlannedProblem]) -> list[Planned
     """Every row of the run, in the order of tracks, problems, methods."""
     made = {item.label: registry.make_method(item.name, **item.parameters) for item in suite.methods}
     capabilities = {label: method.effective_capabilities() for label, method in made.items()}
+    identities = {name: _identity(name) for name in {item.name for item in suite.methods}}
     planned = []
     for track in suite.tracks:
         for problem in problems:
@@ -74,12 +77,24 @@ def list_cells(suite: Suite, problems: Sequence[PlannedProblem]) -> list[Planned
                 given = track == "oracle" and able.targets != "ignored"
                 seed = method_seed(problem.data_seed, item.name, item.parameters)
                 skipped = problem.skipped or why_not(able, track, bool(problem.known.get("targets_known", True)))
-                cell = "" if skipped else _cell_hash(suite, problem, item, given, seed)
-                planned.append(PlannedCell(track, problem, item, able, given and not skipped, seed, cell, skipped))
+                identity = identities[item.name]
+                cell = "" if skipped else _cell_hash(suite, problem, item, given, seed, identity)
+                planned.append(PlannedCell(track, problem, item, able, given and not skipped, seed, identity, cell, skipped))
     return planned
 
 
-def _cell_hash(suite: Suite, problem: PlannedProblem, item: MethodItem, given: bool, seed: int) -> str:
+def _identity(method: str) -> dict[str, Any]:
+    if registry.entry("method", method).factory.__module__ == "__main__":
+        raise InputError(
+            f"method '{method}' is defined in the running script or notebook, where the process that fits it cannot find it; "
+            "put it into a file of its own and load that as a plugin"
+        )
+    return store.source_identity("method", method)
+
+
+def _cell_hash(
+    suite: Suite, problem: PlannedProblem, item: MethodItem, given: bool, seed: int, identity: Mapping[str, Any]
+) -> str:
     return store.digest(
         {
             "fingerprint": problem.known["fingerprint"],
@@ -88,7 +103,7 @@ def _cell_hash(suite: Suite, problem: PlannedProblem, item: MethodItem, given: b
             "seed": seed,
             "targets_given": given,
             "limits": [suite.timeout, suite.memory, soft_budget(suite)],
-            "identity": store.source_identity("method", item.name),
+            "identity": identity,
         }
     )
 
@@ -97,24 +112,25 @@ def soft_budget(suite: Suite) -> float | None:
     return suite.budget or (None if suite.timeout is None else 0.8 * suite.timeout)
 
 
-def plan_problem(run: Path, seed: int, preprocessing: Preprocessing, dataset: DatasetItem, repetition: int) -> PlannedProblem:
+def plan_problem(run: Path, seed: int, settings: Preprocessing, dataset: DatasetItem, repetition: int) -> PlannedProblem:
     """Draw one problem and store it, unless it is stored already. Data read from files are read again: files change."""
     drawn = data_seed(seed, dataset.name, dataset.parameters, repetition)
     planned = PlannedProblem(dataset, repetition, drawn)
+    entry = registry.entry("dataset", dataset.name)
     key = {
         "dataset": dataset.name,
         "parameters": dataset.parameters,
         "data_seed": drawn,
-        "identity": store.source_identity("dataset", dataset.name),
-        "preprocessing": preprocessing.model_dump(),
+        "identity": _drawn_by(dataset.name, entry.factory),
+        "preprocessing": settings.model_dump(),
     }
-    from_files = "real" in registry.entry("dataset", dataset.name).tags
+    from_files = "real" in entry.tags
     known = None if from_files else store.known_of_problem(run, store.digest(key))
     if known is not None:
         return dataclasses.replace(planned, key=store.digest(key), known=known)
     try:
         problem = registry.make_problem(dataset.name, seed=drawn, **dataset.parameters)
-        prepared = prepare(problem, **preprocessing.model_dump(), seed=derive_seed("shuffle", drawn))
+        prepared = prepare(problem, **settings.model_dump(), seed=derive_seed("shuffle", drawn))
     except MissingData as reason:
         return dataclasses.replace(planned, skipped=str(reason))
     except InputError as reason:
@@ -129,6 +145,12 @@ def plan_problem(run: Path, seed: int, preprocessing: Preprocessing, dataset: Da
     known = _known(problem, prepared)
     store.save_problem(run, store.digest(key), problem, known)
     return dataclasses.replace(planned, key=store.digest(key), known=known)
+
+
+@functools.cache
+def _drawn_by(dataset: str, factory: Any) -> dict[str, Any]:
+    """What makes a problem as methods see it, as it was when this process loaded it (again, where ``factory`` is another)."""
+    return {"dataset": store.source_identity("dataset", dataset), "preprocessing": store.sources_of(preprocessing.__file__)}
 
 
 def _known(problem: Problem, prepared: Prepared) -> dict[str, Any]:

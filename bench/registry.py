@@ -83,7 +83,8 @@ def _literal(value: Any) -> str:
 
 
 _entries: dict[str, dict[str, Entry]] = {"method": {}, "dataset": {}}
-_loaded_plugins: dict[Path, ModuleType] = {}
+_loaded_plugins: dict[Path, tuple[ModuleType, str]] = {}
+"""By file: its module, and the hash of what was loaded."""
 _builtins_loaded = False
 _loading = threading.RLock()
 """Threads of one worker wait until the first of them has imported everything."""
@@ -144,17 +145,24 @@ def _entry(kind: str, name: str, factory: Any, meta: Meta, signature_of: Any, sk
             raise InputError(f"{kind} '{name}' must name its parameters, got *{p.name}")
     parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     hints = typing.get_type_hints(signature_of, include_extras=True) if not _is_slot_wrapper(signature_of) else {}
-    source = inspect.getsourcefile(factory)
     return Entry(
         kind=kind,
         name=name,
         factory=factory,
         meta=meta,
-        source=Path(source).resolve() if source else None,
+        source=_source(factory),
         defaults={p.name: p.default for p in parameters},
         hints={p.name: hints.get(p.name, Any) for p in parameters},
         **more,
     )
+
+
+def _source(factory: Any) -> Path | None:
+    try:
+        found = inspect.getsourcefile(factory)
+    except (OSError, TypeError):  # defined at a prompt
+        return None
+    return Path(found).resolve() if found else None
 
 
 def _is_slot_wrapper(function: Any) -> bool:
@@ -172,8 +180,12 @@ def _load_builtins() -> None:
     global _builtins_loaded
     with _loading:
         if not _builtins_loaded:
-            _builtins_loaded = True
-            _import_builtins()
+            _builtins_loaded = True  # from the start: a plugin may ask the registry while it is imported
+            try:
+                _import_builtins()
+            except BaseException:
+                _builtins_loaded = False  # else every later question would find nothing, and not say why
+                raise
 
 
 def _import_builtins() -> None:
@@ -194,7 +206,7 @@ def _import_builtins() -> None:
 
 
 def load_plugin(path: str | Path) -> ModuleType:
-    """Import a plugin file once; loading it again is free.
+    """Import a plugin file; again only where it was edited meanwhile, and then what it registers replaces what it did.
 
     Raises
     ------
@@ -206,11 +218,15 @@ def load_plugin(path: str | Path) -> ModuleType:
 
 
 def _load_file(file: Path, path: str) -> ModuleType:
-    if file in _loaded_plugins:
-        return _loaded_plugins[file]
     if not file.is_file() or file.suffix != ".py":
         raise InputError(f"--plugin expects a Python file, got '{path}'" + ("" if file.exists() else " (no such file)"))
     _load_builtins()
+    content = hashlib.blake2b(file.read_bytes(), digest_size=12).hexdigest()
+    if file in _loaded_plugins:
+        former, known = _loaded_plugins[file]
+        if known == content:
+            return former
+        _forget(file)
     name = f"cadibench_plugin_{file.stem}_{hashlib.blake2b(str(file).encode(), digest_size=4).hexdigest()}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -225,13 +241,20 @@ def _load_file(file: Path, path: str) -> ModuleType:
     except (Exception, SystemExit) as reason:
         del sys.modules[name]
         raise InputError(f"plugin '{path}' failed to import: {type(reason).__name__}: {reason}") from reason
-    _loaded_plugins[file] = module
+    _loaded_plugins[file] = module, content
     return module
 
 
-def loaded_plugins() -> tuple[Path, ...]:
-    """Files given to :func:`load_plugin`, in order; a child process loads the same."""
-    return tuple(_loaded_plugins)
+def _forget(file: Path) -> None:
+    del _loaded_plugins[file]
+    for kind in _entries.values():
+        for name in [e.name for e in kind.values() if e.source == file]:
+            del kind[name]
+
+
+def loaded_plugins() -> dict[Path, str]:
+    """Files given to :func:`load_plugin`, in order, with the hash of what was loaded; a child process loads the same."""
+    return {file: content for file, (_, content) in _loaded_plugins.items()}
 
 
 def methods() -> dict[str, Entry]:

@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from bench import store
+from bench import registry, store
 from bench.columns import FAILURES
 from bench.compute import close_worker, run_cell
 from bench.errors import InputError
@@ -96,6 +96,8 @@ def run(
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
+    for plugin in registry.loaded_plugins():
+        registry.load_plugin(plugin)  # as it is now: its children read it now, and a notebook runs it again and again
     specification = suite if isinstance(suite, Suite) else load_suite(suite)
     specification = specification.selected(methods, datasets)
     directory = Path(output) if output is not None else DEFAULT_OUTPUT / specification.name
@@ -142,13 +144,15 @@ def _compute(
     done, failed, left = total - len(waiting), 0, _TimeLeft(waiting, jobs)
     _tell(watch, Progress("cells", done, total))
     tasks = [(directory, suite, cell) for cell in waiting]
-    for cell, status, seconds in each(_computed, tasks):
-        trouble = status in FAILURES
-        done, failed = done + 1, failed + trouble
-        left.finished(cell, seconds)
-        last = f"{cell.label}: {status} in {seconds:.1f} s"
-        _tell(watch, Progress("cells", done, total, failed, left.seconds(), last, trouble))
-    close_worker()
+    try:
+        for cell, status, seconds in each(_computed, tasks):
+            trouble = status in FAILURES
+            done, failed = done + 1, failed + trouble
+            left.finished(cell, seconds)
+            last = f"{cell.label}: {status} in {seconds:.1f} s"
+            _tell(watch, Progress("cells", done, total, failed, left.seconds(), last, trouble))
+    finally:
+        close_worker()  # the next run of this process starts with a method as it is then
 
 
 def _computed(run: Path, suite: Suite, plan: PlannedCell) -> tuple[PlannedCell, str, float]:

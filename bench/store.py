@@ -27,6 +27,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ _PROJECT = Path(__file__).resolve().parent.parent
 _NOT_NUMERICAL = {"bench.registry", "bench.errors"}
 """Modules that a plugin imports for names and messages only; editing them changes no result."""
 
+_parsing = threading.Lock()
+"""Two threads of a Dask worker that parse at the same time can fail with a SystemError (CPython 3.11, gh-106905)."""
+
 
 # --- hashes -----------------------------------------------------------------------------------------------------------
 
@@ -60,25 +64,31 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(canonical(value).encode(), digest_size=12).hexdigest()
 
 
-@functools.cache
 def source_identity(kind: str, name: str) -> dict[str, Any]:
     """What the answers of a plugin depend on besides its inputs: hashed sources and package versions.
 
     Follows imports from the plugin's file (the whole package, where it is one) through this project's modules, function-level
-    imports included, and through ``builds_on``.
+    imports included, and through ``builds_on``. Reads the files as they are now.
     """
-    entry = registry.entry(kind, name)
-    files, packages = _closure(entry.source) if entry.source is not None else ({}, set())
-    for other in entry.builds_on:
-        more_files, more_packages = _closure(registry.entry("method", other).source)
-        files, packages = {**files, **more_files}, packages | more_packages
-    return {"sources": digest(dict(sorted(files.items()))), "versions": _versions(packages)}
+    return sources_of(*_sources(registry.entry(kind, name)))
 
 
-def _closure(start: Path | None) -> tuple[dict[str, str], set[str]]:
+def sources_of(*files: str | Path) -> dict[str, Any]:
+    """Hash of the files and of the project's modules that they import, and the versions of the packages."""
+    hashes, packages = _closure(*map(Path, files))
+    return {"sources": digest(hashes), "versions": _versions(packages)}
+
+
+def _sources(entry: registry.Entry) -> list[Path]:
+    """The file of a plugin and of those that it builds on."""
+    below = [file for other in entry.builds_on for file in _sources(registry.entry("method", other))]
+    return [*([entry.source] if entry.source is not None else []), *below]
+
+
+def _closure(*start: Path) -> tuple[dict[str, str], set[str]]:
     files: dict[str, str] = {}
     packages: set[str] = set()
-    waiting = list(_package_files(start)) if start is not None else []
+    waiting = [file for path in start for file in _package_files(path)]
     while waiting:
         file = waiting.pop()
         name = _relative(file)
@@ -108,7 +118,9 @@ def _package_files(file: Path) -> Iterable[Path]:
 
 def _imports(source: bytes, file: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source, filename=str(file))):
+    with _parsing:
+        tree = ast.parse(source, filename=str(file))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

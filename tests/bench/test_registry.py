@@ -61,6 +61,15 @@ def test_a_plugin_file_adds_its_method_and_dataset(plugin):
     assert registry.load_plugin(plugin) is registry.load_plugin(str(plugin))
 
 
+def test_an_edited_plugin_is_loaded_again_in_place_of_what_it_was(plugin):
+    former = registry.load_plugin(plugin)
+    plugin.write_text(PLUGIN.format(name="renamed_test"))
+    assert registry.load_plugin(plugin) is not former
+    assert "renamed_test" in registry.methods()
+    assert not {"mine_test", "mine_test_data"} & {*registry.methods(), *registry.datasets()}
+    assert list(registry.loaded_plugins()).count(plugin) == 1
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -152,3 +161,14 @@ def test_unknown_names_survive_pickling():
 
     error = UnknownName("method", "gis", ["gies"])
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_builtins_that_failed_to_import_are_asked_for_again(monkeypatch):
+    def fail():
+        raise InputError("half-written module")
+
+    monkeypatch.setattr(registry, "_builtins_loaded", False)
+    monkeypatch.setattr(registry, "_import_builtins", fail)
+    for _ in range(2):
+        with pytest.raises(InputError, match="half-written module"):
+            registry.methods()

@@ -126,12 +126,10 @@ def plugin(tmp_path, monkeypatch):
         "    def fit(self, observed, *, rng, budget=None):\n        from scipy import stats\n        return None\n"
     )
     registry.load_plugin(file)
-    yield file
-    store.source_identity.cache_clear()
+    return file
 
 
 def _identity(name):
-    store.source_identity.cache_clear()
     return store.source_identity("method", name)
 
 
@@ -157,10 +155,16 @@ def test_the_identity_follows_shared_modules_of_the_project():
     assert "numpy" in packages
 
 
-def test_the_identity_of_a_method_on_top_of_another_covers_both():
-    files, _ = store._closure(registry.entry("method", "marginal").source)
-    assert files
-    assert "marginal" in registry.entry("method", "gies_marginal").builds_on
+def test_the_identity_of_a_method_on_top_of_another_covers_what_that_is_built_on(plugin):
+    top = plugin.with_name("top.py")
+    base = plugin.with_name("base.py")
+    for file, name, below in ((top, "top_of_store", "base_of_store"), (base, "base_of_store", "own_of_store")):
+        text = plugin.read_text().replace("own_of_store", name)
+        file.write_text(text.replace("    meta =", f"    builds_on = ({below!r},)\n    meta ="))
+        registry.load_plugin(file)
+    before = _identity("top_of_store")
+    plugin.write_text(plugin.read_text() + "# edited\n")
+    assert _identity("top_of_store") != before
 
 
 def test_the_digest_is_the_same_in_another_process():

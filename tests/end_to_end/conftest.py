@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry, runner, store
+from bench import registry, runner
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -16,7 +16,6 @@ def forgetful_registry(monkeypatch):
     monkeypatch.setattr(registry, "_entries", {kind: dict(known) for kind, known in registry._entries.items()})
     monkeypatch.setattr(registry, "_loaded_plugins", {})
     yield
-    store.source_identity.cache_clear()
     runner.close_worker()
 
 

@@ -2,16 +2,18 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from runs import without_times
 
-from bench import metrics, registry, runner, store
+from bench import metrics, plan, preprocessing, registry, runner, store
 from bench.errors import InputError
 from bench.plan import list_cells, pending
 from bench.suites import Suite
+from bench.types import Capabilities, Meta, Method
 
 SMALL = {"n_variables": 4, "n_observational": 30, "n_environments": 3, "n_per_environment": 10, "n_targets": 1}
 HELD_OUT = {**SMALL, "n_held_out": 4, "few_shot_sizes": [2, 5], "n_query": 6}
@@ -180,10 +182,46 @@ def test_an_edited_method_is_computed_again_and_no_other(tmp_path, plugins):
     problems = {c.problem.key: c.problem for c in runner.plan(suite, output=tmp_path)}
     before = {c.method.name: c.cell for c in list_cells(suite, list(problems.values()))}
     file.write_text(file.read_text() + "\n# edited\n")
-    store.source_identity.cache_clear()
     after = {c.method.name: c.cell for c in list_cells(suite, list(problems.values()))}
     assert after["edited"] != before["edited"]
     assert after["slow"] == before["slow"]
+
+
+def test_a_plugin_edited_between_two_runs_of_one_process_is_run_as_it_is_then(tmp_path, plugins):
+    file = tmp_path / "edited.py"
+    file.write_text((plugins / "edited.txt").read_text())
+    registry.load_plugin(file)
+    suite = _suite(["edited", "empty"])
+    before = runner.run(suite, output=tmp_path / "run").set_index("method")
+    file.write_text(file.read_text().replace("np.zeros", "np.eye(4, k=1) + np.zeros"))
+    after = runner.run(suite, output=tmp_path / "run").set_index("method")
+    assert before.loc["edited", "n_edges"] == 0
+    assert after.loc["edited", "n_edges"] == 3
+    assert before.loc["empty", "cell"] == after.loc["empty", "cell"]
+
+
+def test_a_method_of_the_running_script_is_refused_before_any_fit(tmp_path):
+    Own = type(
+        "Own",
+        (Method,),
+        {"__module__": "__main__", "capabilities": Capabilities(), "meta": Meta("x"), "fit": lambda self: None},
+    )
+    registry.register_method("own_of_script")(Own)
+    with pytest.raises(InputError, match="put it into a file of its own"):
+        runner.run(_suite(["own_of_script"]), output=tmp_path)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_edited_preprocessing_draws_problems_anew(tmp_path, monkeypatch):
+    before = runner.plan(_suite(["empty"]), output=tmp_path)
+    edited = tmp_path / "preprocessing.py"
+    edited.write_text(Path(preprocessing.__file__).read_text() + "# edited\n")
+    monkeypatch.setattr(preprocessing, "__file__", str(edited))
+    plan._drawn_by.cache_clear()
+    after = runner.plan(_suite(["empty"]), output=tmp_path)
+    plan._drawn_by.cache_clear()
+    assert after[0].problem.key != before[0].problem.key
+    assert after[0].cell == before[0].cell  # as long as the methods see the same, no fit is repeated
 
 
 def test_limits_and_seed_are_part_of_a_cell(tmp_path):
