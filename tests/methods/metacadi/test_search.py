@@ -25,8 +25,6 @@ from methods.metacadi.search.structure_mcmc import (
     swap_probability,
 )
 
-MARGIN_BETWEEN_RUNS = 0.2
-
 
 class TableScores:
     """One number for each variable and parent set, random (standard deviation in nats) or all zero."""
@@ -340,7 +338,9 @@ def test_two_runs_agree_on_the_edges_of_an_ambiguous_problem() -> None:
     _, covariance = linear_gaussian(10, 60, seed=1, strength=(0.2, 0.8))
     scores = GaussianScores(covariance, 60)
     runs = [sample_graphs(scores, rng=np.random.default_rng(seed)).graph_samples.mean(axis=0) for seed in (0, 1)]
-    assert np.abs(runs[0] - runs[1]).max() < MARGIN_BETWEEN_RUNS
+    # Four standard errors of the difference of two frequencies of 100 independent draws, .28.
+    assert np.abs(runs[0] - runs[1]).max() < 4 * np.sqrt(2 * 0.25 / 100)
+    assert ((runs[0] > 0.1) & (runs[0] < 0.9)).sum() > 20
 
 
 def test_the_same_generator_gives_the_same_posterior() -> None:
