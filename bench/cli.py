@@ -10,6 +10,7 @@ import errno
 import inspect
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -268,9 +269,15 @@ def _print_plugin(console: Console, entry: registry.Entry) -> None:
     annotations = inspect.signature(entry.factory).parameters
     for name, default in entry.defaults.items():
         shown = "required" if default is inspect.Parameter.empty else repr(default)
-        table.add_row(name, shown, str(annotations[name].annotation))
+        table.add_row(name, shown, _type_words(annotations[name].annotation))
     console.print(table if entry.defaults else "  no parameters")
     console.print("", inspect.getdoc(entry.factory) or "", sep="\n", soft_wrap=True)
+
+
+def _type_words(annotation: Any) -> str:
+    """An annotation as it stands in the source, whether or not its module postpones the evaluation of annotations."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"\b(?:typing|annotated_types)\.", "", re.sub(r"\b(Ge|Gt|Le|Lt)\(\w+=", r"\1(", text))
 
 
 def _print_run(console: Console, directory: Path, failed: bool) -> None:
@@ -286,6 +293,8 @@ def _print_run(console: Console, directory: Path, failed: bool) -> None:
 def _print_cell(console: Console, prefix: str, output: Path | None) -> None:
     runs = [output] if output else sorted(p for p in runner.DEFAULT_OUTPUT.glob("*") if p.is_dir())
     found = [cell for run in runs for cell in sorted((run / "cells").glob(f"{prefix}*")) if (cell / "record.json").is_file()]
+    if not found and output is None and re.fullmatch("[0-9a-f]{6,24}", prefix):
+        raise InputError(f"no cell '{prefix}' in a run below {runner.DEFAULT_OUTPUT}; name another run directory with --output")
     if not prefix.isalnum() or not found:
         known = {**registry.methods(), **registry.datasets(), **suite_names()}
         raise UnknownName("method, dataset, suite, run directory or cell", prefix, known)

@@ -170,6 +170,10 @@ def test_failures_are_counted_and_shown(call, suite, tmp_path):
     status, out, _ = call("show", cell[:8], "--output", run)
     assert "Traceback" in out
     assert "misbehave" in out
+    status, _, err = call("show", cell[:8])
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "name another run directory with --output" in err
 
 
 def test_a_plugin_joins_the_suite_with_one_flag(call, suite, tmp_path):
@@ -193,6 +197,22 @@ def test_everything_is_listed_and_shown(call):
     shown = call("show", "ut_igsp")[1]
     assert re.search(r"depth +4 +Annotated\[int, Ge\(0\)", shown)
     assert "alpha_invariance : float" in shown
+
+
+def test_types_are_shown_as_written_where_annotations_are_evaluated_at_once(call, tmp_path):
+    plugin = tmp_path / "evaluated.py"
+    plugin.write_text(
+        "from typing import Annotated\n"
+        "from annotated_types import Ge\n"
+        "from bench.registry import register_dataset\n"
+        "from bench.types import Meta\n"
+        "@register_dataset('evaluated', meta=Meta('Nothing.'))\n"
+        "def evaluated(rng, *, n_variables: Annotated[int, Ge(2)] = 5, shift: float = 2.0): ...\n"
+    )
+    status, out, err = call("show", "evaluated", "--plugin", plugin)
+    assert status == 0, err
+    assert re.search(r"n_variables +5 +Annotated\[int, Ge\(2\)\]", out)
+    assert re.search(r"shift +2\.0 +float", out)
 
 
 def _wait_for_cells(run, n, process):
