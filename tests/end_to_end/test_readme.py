@@ -50,6 +50,13 @@ def test_the_plugin_joins_the_board_and_beats_the_floors(plugin, monkeypatch, tm
     assert mean["unknown", "follow"] > 1.5 * max(mean["unknown", "random"], mean["unknown", "empty"])
 
 
+def test_the_dataset_keeps_every_promise(monkeypatch, tmp_path, capsys):
+    (text,) = (block for block in _blocks("python") if "@register_dataset" in block)
+    path = tmp_path / "my_dataset.py"
+    path.write_text(text)
+    assert _call(monkeypatch, "test-plugin", path) == 0, capsys.readouterr().out
+
+
 def test_the_suite_is_valid(tmp_path):
     (text,) = _blocks("yaml")
     path = tmp_path / "mine.yaml"
