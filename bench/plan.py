@@ -154,7 +154,7 @@ def _drawn_by(dataset: str, factory: Any) -> dict[str, Any]:
 
 
 def _known(problem: Problem, prepared: Prepared) -> dict[str, Any]:
-    seen = prepared.problem
+    seen = registry.with_sortability(prepared.problem)
     return {
         "fingerprint": seen.fingerprint,
         "targets_known": problem.truth is not None and problem.truth.targets is not None,

@@ -95,7 +95,8 @@ def prepare(problem: Problem, *, transform: Transform = "none", scaling: Scaling
     Returns
     -------
     Prepared
-        Its diagnostics hold the sortability of the prepared data, and ``varsortability_raw``.
+        Its diagnostics are those of the problem, with ``varsortability_raw``; the sortability of the prepared data takes long
+        where there are many variables, and is left to :func:`bench.registry.with_sortability`.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def prepare(problem: Problem, *, transform: Transform = "none", scaling: Scaling
         diagnostics=_raw_diagnostics(problem),
     )
     jacobians = tuple(_log_derivative(h.query, chosen, problem.observed) - np.log(scale) for h in problem.held_out)
-    return Prepared(with_sortability(prepared), order, jacobians, chosen)
+    return Prepared(prepared, order, jacobians, chosen)
 
 
 def _choose(problem: Problem) -> str:
@@ -199,4 +200,5 @@ def _raw_diagnostics(problem: Problem) -> dict[str, float]:
     diagnostics = dict((problem if known else with_sortability(problem)).diagnostics)
     if "varsortability" in diagnostics:
         diagnostics["varsortability_raw"] = diagnostics.pop("varsortability")
+        diagnostics.pop("r2_sortability", None)  # a transform changes it
     return diagnostics

@@ -31,9 +31,7 @@ def score_problem(run: Path, suite_name: str, limits: tuple[Any, Any], plans: Se
     whole_truth = truth is not None and truth.adjacency is not None and truth.targets is not None
     scored: dict[tuple[str, str], Any] = {}
     for plan in plans:
-        cell = store.load_cell(run, plan.cell) if plan.cell and store.cell_status(run, plan.cell) else None
-        if not plan.skipped and cell is None:
-            continue
+        cell = store.load_cell(run, plan.cell) if plan.cell else None
         row = _identity_row(suite_name, limits, plan, cell)
         if cell is not None and cell.result is not None and problem is not None:
             output = plan.capabilities.edge_output

@@ -16,6 +16,8 @@ recomputed, and nothing else.
 from __future__ import annotations
 
 import ast
+import contextlib
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -270,7 +272,10 @@ def cell_path(run: Path, cell: str) -> Path:
 
 
 def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | None) -> None:
-    """Store a cell in one rename; a former attempt under the same hash is replaced."""
+    """Store a cell in one rename; a former attempt under the same hash is replaced.
+
+    Where another run in the same directory has stored the cell meanwhile, and well, that one stays.
+    """
     final = cell_path(run, cell)
     temporary = final.with_name(f".{cell}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir(parents=True)
@@ -284,11 +289,24 @@ def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | 
         if result is not None:
             write_atomic(temporary / "result.npz", _npz(_result_arrays(result)))
         write_atomic(temporary / "record.json", json.dumps(stamped, indent=1, default=str))
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(temporary, final)
+        while not _renamed(temporary, final) and cell_status(run, cell) != "ok":
+            former = final.with_name(f".{cell}.{uuid.uuid4().hex[:8]}.tmp")
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(final, former)
+            shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _renamed(source: Path, final: Path) -> bool:
+    """Rename a folder, unless one that is not empty has the new name already."""
+    try:
+        os.replace(source, final)
+    except OSError as reason:
+        if reason.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def cell_status(run: Path, cell: str) -> str | None:

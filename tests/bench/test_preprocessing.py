@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bench.errors import InputError, InvalidEstimate
 from bench.preprocessing import prepare
+from bench.registry import with_sortability
 from bench.sortability import sortability
 from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
 
@@ -124,7 +125,7 @@ def test_a_half_known_truth_is_shuffled_alike():
     graph = prepare(dataclasses.replace(problem, truth=Truth(adjacency, None)), seed=3).problem
     assert graph.truth.targets is None
     assert np.array_equal(graph.truth.adjacency, whole.truth.adjacency)
-    assert graph.diagnostics["varsortability"] == whole.diagnostics["varsortability"]
+    assert graph.diagnostics["varsortability_raw"] == whole.diagnostics["varsortability_raw"]
     rest = prepare(dataclasses.replace(problem, truth=Truth(None, targets)), seed=3).problem
     assert rest.truth.adjacency is None
     assert np.array_equal(rest.truth.targets, whole.truth.targets)
@@ -256,7 +257,7 @@ def test_misspelt_options_are_answered_with_the_nearest(key, value, hint):
 
 def test_diagnostics_are_those_of_the_data_that_methods_see():
     problem = make(diagnostics={"n_scaled_down": 2.0})
-    prepared = prepare(problem, seed=4).problem
+    prepared = with_sortability(prepare(problem, seed=4).problem)
     raw = sortability(problem.observed, problem.truth.adjacency)
     assert dict(prepared.diagnostics) == {
         "n_scaled_down": 2.0,

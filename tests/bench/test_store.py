@@ -78,6 +78,26 @@ def test_a_failed_cell_keeps_its_reason_and_is_replaced_by_a_better_one(tmp_path
     assert store.cell_status(tmp_path, "abc") == "ok"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "kept"), [("ok", "error", "ok"), ("error", "ok", "ok"), ("error", "error", "error")]
+)
+def test_two_runs_may_store_the_same_cell_at_the_same_moment(tmp_path, monkeypatch, first, second, kept):
+    replace, final, waiting = os.replace, store.cell_path(tmp_path, "abc"), [first]
+
+    def overtaken(source, target):
+        if target == final and waiting:
+            save(waiting.pop())
+        replace(source, target)
+
+    def save(status):
+        store.save_cell(tmp_path, "abc", {"status": status}, _result() if status == "ok" else None)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    save(second)
+    assert store.cell_status(tmp_path, "abc") == kept
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == ["abc"]
+
+
 def test_a_cell_that_was_not_written_whole_is_no_cell(tmp_path):
     assert store.cell_status(tmp_path, "abc") is None
     store.save_cell(tmp_path, "abc", {"status": "ok"}, _result())

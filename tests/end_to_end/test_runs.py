@@ -27,7 +27,7 @@ def _suite(methods, *, parameters=SMALL, **keys):
 def test_a_method_that_fails_costs_its_own_row_and_nothing_else(plugins, tmp_path):
     expected = {
         "raises": ("error", "KeyError"),
-        "hangs": ("timeout", "2"),
+        "hangs": ("timeout", "5"),
         "exits": ("error", "3"),
         "crashes": ("error", "SIGSEGV"),
         "allocates": ("out_of_memory", "500"),
@@ -43,7 +43,7 @@ def test_a_method_that_fails_costs_its_own_row_and_nothing_else(plugins, tmp_pat
         "disturbs": ("ok", ""),
         "empty": ("ok", ""),
     }
-    suite = _suite(list(expected), parameters=HELD_OUT, timeout=2, memory=500)
+    suite = _suite(list(expected), parameters=HELD_OUT, timeout=5, memory=500)
     rows = runner.run(suite, output=tmp_path).set_index("method")
     assert rows["status"].to_dict() == {m: s for m, (s, _) in expected.items()}
     for method, (_, reason) in expected.items():
