@@ -506,7 +506,7 @@ def test_it_works_inside_a_dask_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     tests = Path(offenders_isolation.__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{tests.parent}{os.pathsep}{tests}")
     cluster = distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     )
     with contextlib.closing(cluster), distributed.Client(cluster) as client:
         worker_pid = next(iter(client.run(os.getpid).values()))

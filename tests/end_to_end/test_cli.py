@@ -216,7 +216,7 @@ def test_types_are_shown_as_written_where_annotations_are_evaluated_at_once(call
 
 
 def _wait_for_cells(run, n, process):
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 150
     while len(list(run.glob("cells/[!.]*/record.json"))) < n:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "the run made no progress"
@@ -232,7 +232,7 @@ def test_a_stopped_run_resumes_to_the_table_of_an_undisturbed_one(call, suite, t
         os.killpg(process.pid, how)  # as a terminal does: the whole foreground group
     else:
         os.kill(process.pid, how)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=150)
     if how != signal.SIGKILL:
         assert process.returncode == 130
         assert "resume with: python" in err

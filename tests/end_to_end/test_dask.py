@@ -25,7 +25,7 @@ def test_rows_of_a_dask_cluster_are_those_of_this_process(plugins, tmp_path):
     suite = Suite(**SUITE)
     here = runner.run(suite, output=tmp_path / "here")
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         there = runner.run(suite, output=tmp_path / "there", scheduler=cluster.scheduler_address)
