@@ -51,10 +51,11 @@ class Sums:
         return nig_evidence(self.G, self.h, (self.Y, self.n), Lambda, a, b)
 
 
-def alternatives(Phi, y, shared, prior):
-    """The five log densities of one environment given the sums of the shared mechanism."""
-    p, n = Phi.shape[1] - 1, len(y)
-    Lambda = np.diag([prior.intercept_precision] + [prior.slope_precision] * p)
+def alternatives(Phi, y, shared, prior, relative=None, p=None):
+    """The five log densities of one environment given the sums of the shared mechanism, with p parents."""
+    n, p = len(y), Phi.shape[1] - 1 if p is None else p
+    relative = np.ones(p) if relative is None else relative
+    Lambda = np.diag([prior.intercept_precision, *(prior.slope_precision * relative)])
     a, b = prior.shape + p / 2, prior.rate
     log_z, mean, _, a_n, b_n = shared.evidence(Lambda, a, b)
     kappa = prior.shift_strength
@@ -64,7 +65,7 @@ def alternatives(Phi, y, shared, prior):
     shift = (shared + Sums(white @ Phi, white @ y)).evidence(Lambda, a, b)[0] - log_z + np.log(kappa / (kappa + n)) / 2
     residual = y - Phi @ mean
     relearned = Sums(Phi, y).evidence(
-        prior.relearned_precision * np.eye(p + 1), prior.relearned_shape + p / 2, prior.relearned_rate
+        prior.relearned_precision * np.diag([1, *relative]), prior.relearned_shape + p / 2, prior.relearned_rate
     )[0]
     return np.array(
         [
@@ -77,19 +78,28 @@ def alternatives(Phi, y, shared, prior):
     )
 
 
-def local_evidence(fixed, possible, i, parents, prior, starts):
-    """Score of (i, parents) and the probabilities (E,) that i is no target, from lists of samples (n, d)."""
+def local_evidence(fixed, possible, i, parents, prior, starts, of_parents=None, relative=None, hottest=8):
+    """Score of (i, parents) and the probabilities (E,) that i is no target, from lists of samples (n, d).
+
+    ``of_parents`` makes the features (n, m) of the parents (n, p), of ``relative`` prior precision (m,); by default themselves.
+    """
     d = (fixed + possible)[0].shape[1]
     p = len(parents)
-    Lambda = np.diag([prior.intercept_precision] + [prior.slope_precision] * p)
+    relative = np.ones(p) if relative is None else np.asarray(relative)
+    weights = np.array(
+        [prior.shift_weight, prior.scale_weight, prior.shift_and_scale_weight, prior.hard_weight, prior.relearned_weight]
+    )
+    log_weights = np.log(weights / weights.sum())
+    Lambda = np.diag([prior.intercept_precision, *(prior.slope_precision * relative)])
     a, b = prior.shape + p / 2, prior.rate
 
     def features(X):
-        return np.column_stack([np.ones(len(X)), X[:, list(parents)]]), X[:, i]
+        P = X[:, list(parents)]
+        return np.column_stack([np.ones(len(X)), P if of_parents is None else of_parents(P)]), X[:, i]
 
     fixed = [features(X) for X in fixed]
     possible = [features(X) for X in possible]
-    zero = Sums(np.zeros((1, p + 1)), np.zeros(1), 0.0)
+    zero = Sums(np.zeros((1, len(relative) + 1)), np.zeros(1), 0.0)
 
     def shared(r):
         return sum((Sums(*x, w) for x, w in zip(possible, r, strict=True)), sum((Sums(*x) for x in fixed), zero))
@@ -107,13 +117,13 @@ def local_evidence(fixed, possible, i, parents, prior, starts):
                     + n / 2 * (digamma(a_n) - np.log(b_n))
                     - (a_n / b_n * np.sum((y - Phi @ mean) ** 2) + np.trace(Phi @ np.linalg.inv(A) @ Phi.T)) / 2
                 )
-                alternative = logsumexp(alternatives(Phi, y, sums, prior)) - np.log(5)
+                alternative = logsumexp(alternatives(Phi, y, sums, prior, relative, p) + log_weights)
                 logit = expected - alternative + np.log((1 - prior.target) / prior.target)
-                r[e] = expit(logit / max(1.0, 8 / 2**k))
+                r[e] = expit(logit / max(1.0, hottest / 2**k))
         sums = shared(r)
         score = sums.evidence(Lambda, a, b)[0] - p * np.log(d)
         for (Phi, y), r_e in zip(possible, r, strict=True):
-            alternative = logsumexp(alternatives(Phi, y, sums, prior)) - np.log(5)
+            alternative = logsumexp(alternatives(Phi, y, sums, prior, relative, p) + log_weights)
             score += (1 - r_e) * (alternative + np.log(prior.target)) + r_e * np.log(1 - prior.target)
             score -= sum(x * np.log(x) for x in (r_e, 1 - r_e) if x > 0)
         if score > best[0]:

@@ -14,11 +14,11 @@ from scipy import special
 
 from bench.types import BoolArray, FloatArray
 from methods.metacadi.evidence import Evidence
+from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.model import (
     IntArray,
     Posterior,
     Priors,
-    Statistics,
     log_alternatives,
     log_mixture,
     updated_log_evidence,
@@ -89,21 +89,22 @@ def adapted_targets(mechanisms: Sequence[Mechanisms], new: Statistics, priors: P
     for m in mechanisms:
         for parents, weight, shared in zip(m.parents, m.weights, m.posteriors, strict=True):
             grams = new.regression(m.variable, parents)
-            unchanged = updated_log_evidence(grams, new.n_samples, shared, priors)
-            changed = log_mixture(log_alternatives(grams, new.n_samples, shared, priors))
+            unchanged = updated_log_evidence(grams, new.n_samples, shared)
+            changed = log_mixture(log_alternatives(grams, new.n_samples, shared, priors), priors)
             probability[:, m.variable] += weight * special.expit(changed - unchanged + special.logit(priors.target))
     return np.clip(probability, 0.0, 1.0)
 
 
-def log_density(mechanisms: Sequence[Mechanisms], X: FloatArray) -> FloatArray:
+def log_density(mechanisms: Sequence[Mechanisms], X: FloatArray, basis: Basis) -> FloatArray:
     """Posterior predictive log density of each variable given its parents under the shared mechanism, float64 (S, n, d).
 
     A Student t with 2 · shape degrees of freedom for every sample alone.
     """
     density = np.empty((len(mechanisms[0].of_sample), *X.shape))
+    columns = basis.expand(X)
     for m in mechanisms:
         of_set = [
-            _student_t(np.column_stack([np.ones(len(X)), X[:, parents]]), X[:, m.variable], shared)
+            _student_t(columns[:, np.append(columns.shape[1] - 1, basis.columns(parents))], X[:, m.variable], shared)
             for parents, shared in zip(m.parents, m.posteriors, strict=True)
         ]
         density[:, :, m.variable] = np.stack(of_set)[m.of_sample]

@@ -13,7 +13,8 @@ from bench.registry import register_method
 from bench.types import Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Method, Observed
 from methods.metacadi.adaptation import Mechanisms, adapted_targets, log_density, sampled_mechanisms
 from methods.metacadi.evidence import Evidence
-from methods.metacadi.model import Priors, Statistics, split_by_knowledge
+from methods.metacadi.features import Basis, Statistics
+from methods.metacadi.model import Priors, split_by_knowledge
 from methods.metacadi.search import sample_graphs
 
 
@@ -64,7 +65,7 @@ class MetaCaDI(Method):
             point_graph=posterior.best,
             graph_kind="dag",
         )
-        return FittedMetaCaDI(estimate, mechanisms, priors, cut_short=posterior.cut_short)
+        return FittedMetaCaDI(estimate, mechanisms, priors, evidence.basis, cut_short=posterior.cut_short)
 
     def warm_up(self) -> None:
         """Compile, or read what was compiled before."""
@@ -77,24 +78,30 @@ class FittedMetaCaDI(Fitted):
     """A posterior over graphs with the shared mechanisms of every sampled parent set."""
 
     def __init__(
-        self, estimate: Estimate, mechanisms: tuple[Mechanisms, ...], priors: Priors, *, cut_short: bool = False
+        self,
+        estimate: Estimate,
+        mechanisms: tuple[Mechanisms, ...],
+        priors: Priors,
+        basis: Basis,
+        *,
+        cut_short: bool = False,
     ) -> None:
         super().__init__(estimate, cut_short=cut_short)
-        self._mechanisms, self._priors = mechanisms, priors
+        self._mechanisms, self._priors, self._basis = mechanisms, priors, basis
 
     def adapt(self, new: Observed, *, rng: np.random.Generator) -> Estimate:
         """Targets of new environments, each judged alone; the graph stays as fitted, and nothing is drawn."""
         _require_width(new.n_variables, len(self._mechanisms))
         _, possible, places = split_by_knowledge(new)
         targets = np.zeros((new.n_environments, new.n_variables))
-        targets[places] = adapted_targets(self._mechanisms, Statistics.of(possible, new.n_variables), self._priors)
+        targets[places] = adapted_targets(self._mechanisms, Statistics.of(possible, self._basis), self._priors)
         return dataclasses.replace(self.estimate, target_probability=targets)
 
     def log_density(self, X: FloatArray) -> FloatArray:
         """Log density of each variable given its parents in each graph sample, float64 (S, n, d)."""
         X = np.asarray(X, dtype=np.float64)
         _require_width(X.shape[1], len(self._mechanisms))
-        return log_density(self._mechanisms, X)
+        return log_density(self._mechanisms, X, self._basis)
 
 
 def _require_width(got: int, expected: int) -> None:

@@ -1,8 +1,8 @@
-"""The model: its priors, the sufficient statistics, and the closed forms, one formula a function.
+"""The model: its priors and the closed forms, one formula a function.
 
-Variable i follows a linear mechanism of its parents that all environments share, except where it is a target; there it follows
-one of five alternatives, a priori equally likely. Mechanisms have Normal-Inverse-Gamma priors, so every evidence is a closed
-form in the Gram matrices.
+Variable i follows a mechanism, linear in features of its parents, that all environments share, except where it is a target;
+there it follows one of five alternatives. Mechanisms have Normal-Inverse-Gamma priors, so every evidence is a closed form in
+the Gram matrices of the features.
 
 Written for reading, and for few parent sets at a time: adaptation and prediction use it. The search needs millions of scores,
 which ``evidence`` computes from the same formulas in compiled code.
@@ -27,6 +27,8 @@ ALTERNATIVES = ("shift", "scale", "shift and scale", "hard", "relearned mechanis
 """What may happen to a target."""
 
 _LOG_2_PI = float(np.log(2.0 * np.pi))
+_SMALLEST_WEIGHT = 1e-200
+"""Its logarithm stands for that of zero, which compiled code could not add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Priors:
         A target's own mean (zero a priori) and variance, without parents.
     relearned_precision, relearned_shape, relearned_rate : float
         A target's own mechanism, intercept included.
+    shift_weight, scale_weight, shift_and_scale_weight, hard_weight, relearned_weight : float
+        Of the alternatives, up to a common factor.
     """
 
     target: float = 0.15
@@ -70,54 +74,54 @@ class Priors:
     relearned_precision: float = 0.5
     relearned_shape: float = 1.0
     relearned_rate: float = 0.5
+    shift_weight: float = 1.0
+    scale_weight: float = 1.0
+    shift_and_scale_weight: float = 1.0
+    hard_weight: float = 1.0
+    relearned_weight: float = 1.0
 
     def record(self) -> Any:
         """The same numbers as a named tuple, which compiled code can take."""
         return _Record(*dataclasses.astuple(self))
 
+    @property
+    def log_weights(self) -> FloatArray:
+        """Log prior probabilities of ``ALTERNATIVES``, float64 (5,); one of weight zero is left out."""
+        weights = np.array(
+            [self.shift_weight, self.scale_weight, self.shift_and_scale_weight, self.hard_weight, self.relearned_weight]
+        )
+        return np.asarray(np.log(np.maximum(weights / weights.sum(), _SMALLEST_WEIGHT)))
 
-_Record = collections.namedtuple("_Record", [f.name for f in dataclasses.fields(Priors)])
+    def shared(self, relative: FloatArray, n_parents: int) -> MechanismPrior:
+        """Prior of a shared mechanism with features of ``relative`` precision, float64 (m,), the intercept first."""
+        precision = self.slope_precision * relative
+        precision[0] = self.intercept_precision
+        return MechanismPrior(precision, self.shape + 0.5 * n_parents, self.rate)
 
-
-# Sufficient statistics --------------------------------------------------------------------------------------------------------
+    def relearned(self, relative: FloatArray, n_parents: int) -> MechanismPrior:
+        """Prior of a target's own mechanism."""
+        precision = self.relearned_precision * relative
+        precision[0] = self.relearned_precision
+        return MechanismPrior(precision, self.relearned_shape + 0.5 * n_parents, self.relearned_rate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Statistics:
-    """All that the linear model needs of E environments over d variables.
+class MechanismPrior:
+    """Normal-Inverse-Gamma: w ~ N(0, variance / precision), variance ~ IG(shape, rate).
 
     Parameters
     ----------
-    gram : float64 (d + 1, d + 1, E)
-        Sums over samples of products of two variables; the last row and column stand for the intercept. Environments are
-        contiguous, since a score reads all of them for few pairs of variables.
-    n_samples : float64 (E,)
+    precision : float64 (m,)
+        Of intercept and features.
+    shape, rate : float
     """
 
-    gram: FloatArray
-    n_samples: FloatArray
+    precision: FloatArray
+    shape: float
+    rate: float
 
-    @classmethod
-    def of(cls, environments: tuple[Environment, ...], n_variables: int) -> Statistics:
-        """One pass over the samples."""
-        gram = np.empty((n_variables + 1, n_variables + 1, len(environments)))
-        for e, environment in enumerate(environments):
-            X = np.column_stack([environment.X, np.ones(environment.n_samples)])
-            gram[:, :, e] = X.T @ X
-        return cls(gram, np.array([e.n_samples for e in environments], dtype=np.float64))
 
-    @property
-    def n_variables(self) -> int:
-        return self.gram.shape[0] - 1
-
-    @property
-    def n_environments(self) -> int:
-        return self.gram.shape[2]
-
-    def regression(self, i: int, parents: IntArray) -> FloatArray:
-        """Gram matrices of (intercept, parents, variable i), float64 (E, p + 2, p + 2)."""
-        columns = np.concatenate([[self.n_variables], parents, [i]])
-        return np.ascontiguousarray(self.gram[np.ix_(columns, columns)].transpose(2, 0, 1))
+_Record = collections.namedtuple("_Record", [f.name for f in dataclasses.fields(Priors)])
 
 
 def split_by_knowledge(observed: Observed) -> tuple[tuple[Environment, ...], tuple[Environment, ...], IntArray]:
@@ -137,17 +141,19 @@ class Posterior:
 
     Parameters
     ----------
-    gram : float64 (p + 2, p + 2)
-        What it has seen: of (intercept, parents, variable).
+    gram : float64 (m + 1, m + 1)
+        What it has seen: of (intercept, features, variable).
     n_samples : float
         Sum of weights.
-    mean : float64 (p + 1,)
+    mean : float64 (m,)
         Of intercept and slopes.
-    covariance : float64 (p + 1, p + 1)
+    covariance : float64 (m, m)
         Relative to the noise variance.
     shape, rate : float
         Of the noise variance.
     log_evidence : float
+    prior, relearned_prior : MechanismPrior
+        Where it started, and where a mechanism of a target's own starts.
     """
 
     gram: FloatArray
@@ -157,27 +163,46 @@ class Posterior:
     shape: float
     rate: float
     log_evidence: float
+    prior: MechanismPrior
+    relearned_prior: MechanismPrior
 
 
-def shared_posterior(gram: FloatArray, n_samples: float, priors: Priors) -> Posterior:
-    """Posterior of a shared mechanism given the weighted sum of Gram matrices, float64 (p + 2, p + 2)."""
-    precision, shape = _shared_prior(len(gram) - 2, priors)
-    A = gram[:-1, :-1] + np.diag(precision)
-    covariance = np.linalg.inv(A)
-    mean = covariance @ gram[:-1, -1]
-    evidence, rate = log_evidence(gram[None], np.array([n_samples]), precision, shape, priors.rate)
-    return Posterior(gram, n_samples, mean, covariance, shape + 0.5 * n_samples, float(rate[0]), float(evidence[0]))
+def shared_posterior(
+    gram: FloatArray, n_samples: float, priors: Priors, *, relative: FloatArray | None = None, n_parents: int | None = None
+) -> Posterior:
+    """Posterior of a shared mechanism given the weighted sum of Gram matrices.
+
+    Parameters
+    ----------
+    gram : float64 (m + 1, m + 1)
+        Of (intercept, features, variable).
+    n_samples : float
+        Sum of weights.
+    priors : Priors
+    relative : float64 (m,), optional
+        Prior precision of the features as multiples of a slope's; the features are the parents themselves where None.
+    n_parents : int, optional
+        m - 1 where None.
+    """
+    relative = np.ones(len(gram) - 1) if relative is None else relative
+    n_parents = len(gram) - 2 if n_parents is None else n_parents
+    prior = priors.shared(relative, n_parents)
+    covariance = np.linalg.inv(gram[:-1, :-1] + np.diag(prior.precision))
+    evidence, rate = log_evidence(gram[None], np.array([n_samples]), prior)
+    return Posterior(
+        gram=gram,
+        n_samples=n_samples,
+        mean=covariance @ gram[:-1, -1],
+        covariance=covariance,
+        shape=prior.shape + 0.5 * n_samples,
+        rate=float(rate[0]),
+        log_evidence=float(evidence[0]),
+        prior=prior,
+        relearned_prior=priors.relearned(relative, n_parents),
+    )
 
 
-def _shared_prior(n_parents: int, priors: Priors) -> tuple[FloatArray, float]:
-    precision = np.full(n_parents + 1, priors.slope_precision)
-    precision[0] = priors.intercept_precision
-    return precision, priors.shape + 0.5 * n_parents
-
-
-def log_evidence(
-    grams: FloatArray, n_samples: FloatArray, precision: FloatArray, shape: float, rate: float
-) -> tuple[FloatArray, FloatArray]:
+def log_evidence(grams: FloatArray, n_samples: FloatArray, prior: MechanismPrior) -> tuple[FloatArray, FloatArray]:
     """Log evidence of E regressions under one Normal-Inverse-Gamma prior, and the posterior rates.
 
     Parameters
@@ -185,16 +210,14 @@ def log_evidence(
     grams : float64 (E, m + 1, m + 1)
         Of features and response.
     n_samples : float64 (E,)
-    precision : float64 (m,)
-        Diagonal prior precision of the coefficients.
-    shape, rate : float
-        Prior of the noise variance.
+    prior : MechanismPrior
 
     Returns
     -------
     log_evidence, rate : float64 (E,)
     """
     joint = grams.copy()
+    precision, shape, rate = prior.precision, prior.shape, prior.rate
     diagonal = np.arange(len(precision))
     joint[:, diagonal, diagonal] += precision
     joint[:, -1, -1] += 2.0 * rate
@@ -217,8 +240,8 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
 
     Parameters
     ----------
-    grams : float64 (E, p + 2, p + 2)
-        Of (intercept, parents, variable), one for each environment.
+    grams : float64 (E, m + 1, m + 1)
+        Of (intercept, features, variable), one for each environment.
     n_samples : float64 (E,)
 
     Returns
@@ -227,12 +250,10 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
         Rows follow ``ALTERNATIVES``. "shift" is exact; "scale" and "shift and scale" take the residuals at the posterior mean
         of the shared mechanism; "hard" and "relearned mechanism" do not depend on it.
     """
-    n_parents = grams.shape[1] - 2
     contrast = np.append(-shared.mean, 1.0)
     squares = np.maximum(np.einsum("a,eab,b->e", contrast, grams, contrast), 0.0)
     sums = grams[:, 0, :] @ contrast
     fresh = priors.fresh_shape, shared.rate / shared.shape
-    relearned = np.full(n_parents + 1, priors.relearned_precision), priors.relearned_shape + 0.5 * n_parents
     return np.stack(
         [
             log_shift(grams, n_samples, shared, priors),
@@ -241,7 +262,7 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
             log_mean_and_variance(
                 grams[:, -1, -1], grams[:, 0, -1], n_samples, priors.hard_strength, priors.hard_shape, priors.hard_rate
             ),
-            log_evidence(grams, n_samples, *relearned, priors.relearned_rate)[0],
+            log_evidence(grams, n_samples, shared.relearned_prior)[0],
         ]
     )
 
@@ -254,13 +275,12 @@ def log_shift(grams: FloatArray, n_samples: FloatArray, shared: Posterior, prior
     strength = priors.shift_strength
     sums = grams[:, 0, :]
     deflated = grams - sums[:, :, None] * sums[:, None, :] / (strength + n_samples)[:, None, None]
-    return updated_log_evidence(deflated, n_samples, shared, priors) + 0.5 * np.log(strength / (strength + n_samples))
+    return updated_log_evidence(deflated, n_samples, shared) + 0.5 * np.log(strength / (strength + n_samples))
 
 
-def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors) -> FloatArray:
+def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Posterior) -> FloatArray:
     """Log density of each environment under the shared mechanism, log Z(S + S_new) − log Z(S), float64 (E,)."""
-    precision, shape = _shared_prior(grams.shape[1] - 2, priors)
-    joined, _ = log_evidence(shared.gram + grams, shared.n_samples + n_samples, precision, shape, priors.rate)
+    joined, _ = log_evidence(shared.gram + grams, shared.n_samples + n_samples, shared.prior)
     return joined - shared.log_evidence
 
 
@@ -280,6 +300,6 @@ def log_mean_and_variance(
     )
 
 
-def log_mixture(alternatives: FloatArray) -> FloatArray:
-    """Log density under the uniform mixture of alternatives, the first axis."""
-    return np.asarray(special.logsumexp(alternatives, axis=0) - np.log(len(alternatives)))
+def log_mixture(alternatives: FloatArray, priors: Priors) -> FloatArray:
+    """Log density under the mixture of the alternatives, float64 (5, E), as their weights say, float64 (E,)."""
+    return np.asarray(special.logsumexp(alternatives + priors.log_weights[:, None], axis=0))

@@ -9,7 +9,8 @@ from scipy.stats import t as student_t
 from bench.types import Environment, Observed
 from methods.metacadi.adaptation import adapted_targets, log_density, sampled_mechanisms
 from methods.metacadi.evidence import Evidence
-from methods.metacadi.model import Priors, Statistics
+from methods.metacadi.features import Basis, Statistics
+from methods.metacadi.model import Priors
 
 PRIORS = Priors()
 D = 3
@@ -78,7 +79,7 @@ def test_adaptation_is_the_closed_form_of_the_reference(samples, evidence, n):
     rng = np.random.default_rng(n)
     new = [model(rng, n), model(rng, n, (0, 0, 4)), model(rng, n, (0.5, 0, 0))]
     mechanisms = sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]), np.array([0.9, 0.1]))
-    found = adapted_targets(mechanisms, Statistics.of(tuple(Environment(X) for X in new), D), PRIORS)
+    found = adapted_targets(mechanisms, Statistics.of([Environment(X) for X in new], Basis(D)), PRIORS)
     for i in range(D):
         of_graph = [reference_targets(samples, new, i, parents_of(graph, i)) for graph in (CHAIN, EMPTY)]
         assert found[:, i] == pytest.approx(0.9 * of_graph[0] + 0.1 * of_graph[1], abs=1e-8)
@@ -87,7 +88,7 @@ def test_adaptation_is_the_closed_form_of_the_reference(samples, evidence, n):
 
 def test_density_is_a_student_t_of_each_sample_alone(samples, evidence):
     X = model(np.random.default_rng(5), 4)
-    density = log_density(sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]), np.full(2, 0.5)), X)
+    density = log_density(sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]), np.full(2, 0.5)), X, Basis(D))
     assert density.shape == (2, 4, D)
     for s, graph in enumerate((CHAIN, EMPTY)):
         for i in range(D):

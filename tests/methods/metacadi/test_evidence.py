@@ -8,7 +8,8 @@ from metacadi_reference import local_evidence
 
 from bench.types import Environment, Observed
 from methods.metacadi.evidence import Evidence, _starts
-from methods.metacadi.model import Priors, Statistics
+from methods.metacadi.features import Basis, Statistics
+from methods.metacadi.model import Priors
 
 PRIORS = Priors()
 
@@ -78,7 +79,7 @@ def test_fast_evidence_is_the_reference(observed):
     rng = np.random.default_rng(1)
     evidence, d = Evidence(observed, PRIORS), observed.n_variables
     fixed, possible = split(observed)
-    starts = _starts(Statistics.of(tuple(Environment(X) for X in possible), d), with_observational=bool(fixed))
+    starts = _starts(Statistics.of([Environment(X) for X in possible], Basis(d)), d, with_observational=bool(fixed))
     i = int(rng.integers(d))
     for parents in parent_sets(rng, d, i, 1):
         own, gains = evidence.toggles(i, parents)
@@ -93,6 +94,49 @@ def test_fast_evidence_is_the_reference(observed):
             toggled[j] ^= True
             wanted, _ = local_evidence(fixed, possible, i, np.flatnonzero(toggled), PRIORS, starts)
             assert own + gains[j] == pytest.approx(wanted, abs=1e-8)
+
+
+SMOOTH = Basis(5, (np.sin, np.cos), ((0, 0), (0, 1), (1, 0)), (2.0, 3.0, 4.0, 5.0, 5.0))
+
+
+def smooth(P):
+    """What ``SMOOTH`` says in words: parents, then sine and cosine, then products of two and with a sine."""
+    columns = [P[:, j] for j in range(P.shape[1])] + [f(P[:, j]) for f in (np.sin, np.cos) for j in range(P.shape[1])]
+    for a, b in itertools.combinations(range(P.shape[1]), 2):
+        columns += [P[:, a] * P[:, b], P[:, a] * np.sin(P[:, b]), np.sin(P[:, a]) * P[:, b]]
+    return np.column_stack(columns) if columns else np.zeros((len(P), 0))
+
+
+@pytest.mark.parametrize("name", ["observational and others", "nothing known", "environments of one sample"])
+def test_features_of_parents_and_of_pairs_reach_the_compiled_code(name):
+    observed = CASES[name] if CASES[name].n_variables == 5 else plain(5, [20, 1, 1], [True, None, None])
+    fixed, possible = split(observed)
+    if not fixed:
+        observed = Observed((*observed.environments, Environment(possible[0], is_observational=True)))
+        fixed, possible = split(observed)
+    evidence = Evidence(observed, PRIORS, SMOOTH)
+    for parents in ([], [3], [0, 4], [0, 3, 4]):
+        p = len(parents)
+        relative = [1.0] * p + [2.0] * p + [3.0] * p + [4.0, 5.0, 5.0] * (p * (p - 1) // 2)
+        mask = np.isin(np.arange(5), parents)
+        starts = np.full((1, len(possible)), 0.7)
+        wanted, kept = local_evidence(fixed, possible, 1, parents, PRIORS, starts, smooth, relative)
+        assert evidence.score(1, mask) == pytest.approx(wanted, abs=1e-8)
+        unknown = [not e.is_observational for e in observed.environments]
+        assert np.allclose(evidence.target_probability(1, mask)[unknown], 1 - kept, rtol=0, atol=1e-8)
+        own, gains = evidence.toggles(1, mask)
+        for j in (0, 2, 3, 4):
+            toggled = mask.copy()
+            toggled[j] ^= True
+            assert own + gains[j] == pytest.approx(evidence.score(1, toggled), abs=1e-8)
+
+
+def test_without_annealing_the_updates_start_at_their_own_temperature():
+    observed = CASES["observational and others"]
+    fixed, possible = split(observed)
+    parents = np.array([False, True, False, True, False])
+    wanted, _ = local_evidence(fixed, possible, 0, [1, 3], PRIORS, np.full((1, 3), 0.7), hottest=1)
+    assert Evidence(observed, PRIORS, annealing=False).score(0, parents) == pytest.approx(wanted, abs=1e-8)
 
 
 def test_other_priors_reach_the_compiled_code():

@@ -98,8 +98,8 @@ def test_new_samples_follow_a_multivariate_t(n, shifted):
     if shifted:
         scale += np.ones((n, n)) / PRIORS.shift_strength
     wanted = stats.multivariate_t(features @ shared.mean, shared.rate / shared.shape * scale, df=2 * shared.shape).logpdf(y)
-    function = log_shift if shifted else updated_log_evidence
-    found = function(gram(features, y)[None], np.array([float(n)]), shared, PRIORS)
+    new = gram(features, y)[None], np.array([float(n)]), shared
+    found = log_shift(*new, PRIORS) if shifted else updated_log_evidence(*new)
     assert found[0] == pytest.approx(wanted, abs=1e-9)
 
 
@@ -142,6 +142,7 @@ def test_plugging_in_the_posterior_mean_costs_little(row, strength, n_known, mar
     assert np.sqrt(np.mean(plug_in_errors(n_known, row, strength) ** 2)) < margin
 
 
-def test_the_mixture_is_the_mean_of_the_densities():
-    densities = np.array([[0.1, 2.0], [0.3, 1.0]])
-    assert np.exp(log_mixture(np.log(densities))) == pytest.approx([0.2, 1.5])
+def test_the_mixture_weighs_the_densities():
+    densities = np.array([[0.1, 2.0], [0.3, 1.0], [0.2, 1.0], [0.5, 1.0], [0.4, 1.0]])
+    assert np.exp(log_mixture(np.log(densities), Priors())) == pytest.approx([0.3, 1.2])
+    assert np.exp(log_mixture(np.log(densities), Priors(hard_weight=0.0, shift_weight=2.0))) == pytest.approx([0.22, 1.4])

@@ -1,0 +1,108 @@
+"""Features of parents: what a mechanism is linear in.
+
+A basis has columns of its own for each variable and for each pair of variables, and a parent set takes those of its members:
+Gram matrices of all columns then serve every parent set, and no score reads a sample again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.types import Environment, FloatArray
+from methods.metacadi.model import IntArray
+
+Function = Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Basis:
+    """Functions of each variable, and products of them for each pair.
+
+    The first d columns are the variables themselves, the last is the intercept.
+
+    Parameters
+    ----------
+    n_variables : int
+    functions : sequence of callable
+        Further functions of one variable, elementwise.
+    products : sequence of (int, int)
+        Functions that make the features of a pair, 0 the variable itself; with (a, b) comes (b, a).
+    relative_precision : sequence of float
+        Of the functions, and of the products after them, as multiples of a slope's.
+    """
+
+    n_variables: int
+    functions: Sequence[Function] = ()
+    products: Sequence[tuple[int, int]] = ()
+    relative_precision: Sequence[float] = ()
+    own: IntArray = field(init=False)
+    pairs: IntArray = field(init=False)
+    relative: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        d, n_functions = self.n_variables, len(self.functions)
+        own = np.arange(d * (1 + n_functions)).reshape(1 + n_functions, d).T
+        firsts, seconds = np.triu_indices(d, 1)
+        pairs = np.zeros((d, d, len(self.products)), dtype=np.intp)
+        first = own.size + np.arange(len(self.products) * len(firsts)).reshape(len(self.products), len(firsts))
+        pairs[firsts, seconds] = pairs[seconds, firsts] = first.T
+        of_function, of_product = np.split(np.asarray(self.relative_precision, dtype=np.float64), [n_functions])
+        relative = np.concatenate([np.ones(d), np.repeat(of_function, d), np.repeat(of_product, len(firsts)), [1.0]])
+        for name, value in (("own", np.ascontiguousarray(own)), ("pairs", pairs), ("relative", relative)):
+            object.__setattr__(self, name, value)
+
+    def expand(self, X: FloatArray) -> FloatArray:
+        """Samples of all features and the intercept, float64 (n, F + 1)."""
+        values = np.stack([X, *(f(X) for f in self.functions)])
+        firsts, seconds = np.triu_indices(self.n_variables, 1)
+        products = [values[a][:, firsts] * values[b][:, seconds] for a, b in self.products]
+        return np.concatenate([*values, *products, np.ones((len(X), 1))], axis=1)
+
+    def columns(self, parents: IntArray) -> IntArray:
+        """Features of a parent set, int (m - 1,)."""
+        chosen = [np.append(self.own[j], self.pairs[j, parents[:a]].ravel()) for a, j in enumerate(parents)]
+        return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statistics:
+    """All that the model needs of E environments, whatever the number of samples.
+
+    Parameters
+    ----------
+    gram : float64 (F + 1, F + 1, E)
+        Sums over samples of products of two columns of the basis. Environments are contiguous, since a score reads all of
+        them for few pairs of columns.
+    n_samples : float64 (E,)
+    basis : Basis
+    """
+
+    gram: FloatArray
+    n_samples: FloatArray
+    basis: Basis
+
+    @classmethod
+    def of(cls, environments: Sequence[Environment], basis: Basis) -> Statistics:
+        """One pass over the samples."""
+        n_columns = len(basis.relative)
+        gram = np.empty((n_columns, n_columns, len(environments)))
+        for e, environment in enumerate(environments):
+            columns = basis.expand(environment.X)
+            gram[:, :, e] = columns.T @ columns
+        return cls(gram, np.array([e.n_samples for e in environments], dtype=np.float64), basis)
+
+    @property
+    def n_environments(self) -> int:
+        return self.gram.shape[2]
+
+    def regression(self, i: int, parents: IntArray) -> FloatArray:
+        """Gram matrices of (intercept, features, variable i), float64 (E, m + 1, m + 1)."""
+        columns = np.concatenate([[len(self.gram) - 1], self.basis.columns(parents), [i]])
+        return np.ascontiguousarray(self.gram[np.ix_(columns, columns)].transpose(2, 0, 1))
+
+    def relative_precision(self, parents: IntArray) -> FloatArray:
+        """Of (intercept, features), float64 (m,)."""
+        return self.basis.relative[np.concatenate([[len(self.gram) - 1], self.basis.columns(parents)])]

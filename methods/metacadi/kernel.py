@@ -1,0 +1,600 @@
+"""The local evidence of one variable and eight parent sets at once, compiled.
+
+The unit of work is one variable with all single changes of its parents: eight parent sets in two environments stand side by
+side (``lanes``). The formulas are those of ``model``; ``evidence`` prepares the data and asks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench.types import FloatArray
+from methods.metacadi.compiled import compiled
+from methods.metacadi.lanes import (
+    HALF,
+    WIDTH,
+    choose_greater,
+    digamma,
+    exp,
+    lgamma,
+    lgamma_of_large,
+    load,
+    load_half,
+    log,
+    maximum,
+    multiply_add,
+    plus_other_half,
+    splat,
+    store,
+    store_half,
+    subtract_product,
+)
+from methods.metacadi.model import IntArray
+
+_PIVOTS_PER_LOG = 8
+
+
+class Data(NamedTuple):
+    """What compiled code reads of a data set. F features, E environments (an even number) that may have targets.
+
+    Parameters
+    ----------
+    gram : float64 (F + 1, F + 1, E)
+        Of features, variables first, and the intercept last.
+    fixed_gram : float64 (F + 1, F + 1)
+        Of all environments known to be observational together.
+    relative : float64 (F + 1,)
+        Prior precision of each feature as a multiple of a slope's.
+    own : int (d, a)
+        Features that come with each parent.
+    pairs : int (d, d, b)
+        Features that come with each two parents.
+    fixed_n : float
+        Samples known to be observational.
+    constant : float
+        What all scores share.
+    of_size : float64 (6, 8 E)
+        Terms that depend on the number of samples alone, in lanes; rows as below.
+    hard : float64 (d, 8 E)
+        Log density of each variable under a hard intervention, in lanes.
+    starts : float64 (n_starts, 8 E)
+        First guesses that an environment follows the shared mechanism, in lanes.
+    cooling : float64 (n_rounds,)
+        Inverse temperature of each coordinate update.
+    log_weights : tuple of float
+        Log prior probabilities of the five alternatives.
+    """
+
+    gram: FloatArray
+    fixed_gram: FloatArray
+    relative: FloatArray
+    own: IntArray
+    pairs: IntArray
+    fixed_n: float
+    constant: float
+    of_size: FloatArray
+    hard: FloatArray
+    starts: FloatArray
+    cooling: FloatArray
+    log_weights: tuple[float, float, float, float, float]
+
+
+_HALF_N, _SHIFT_SHARE, _SHIFT_TERM, _SCALE_SHARE, _SCALE_TERM, _FRESH_TERM = range(6)
+"""Rows of ``of_size``."""
+
+
+# Which parent sets stand side by side -----------------------------------------------------------------------------------------
+
+
+@compiled
+def toggle_scores(data: Any, prior: Any, i: Any, parents: Any) -> Any:
+    """Score of (i, parents xor j) for each j, float64 (d,); of (i, parents) itself in place i."""
+    d, p = data.own.shape[0], parents.shape[0]
+    is_parent = np.zeros(d, dtype=np.bool_)
+    for a in range(p):
+        is_parent[parents[a]] = True
+    # Parent sets of like size stand side by side: removals, the set itself, additions.
+    order = np.empty(d, dtype=np.intp)
+    position = 0
+    for a in range(p):
+        order[position] = parents[a]
+        position += 1
+    order[position] = i
+    position += 1
+    for j in range(d):
+        if j != i and not is_parent[j]:
+            order[position] = j
+            position += 1
+    scores = np.empty(d)
+    batch_scores, keep = np.empty(WIDTH), np.empty(data.gram.shape[2] * HALF)
+    members, sizes = np.empty((HALF, p + 1), dtype=np.intp), np.empty(WIDTH)
+    for first in range(0, d, HALF):
+        for lane in range(HALF):
+            j = order[min(first + lane, d - 1)]
+            size = 0
+            for a in range(p):
+                if parents[a] != j:
+                    members[lane, size] = parents[a]
+                    size += 1
+            if j != i and not is_parent[j]:
+                members[lane, size] = j
+                size += 1
+            sizes[lane] = sizes[lane + HALF] = size
+        _score_sets(data, prior, i, members, sizes, batch_scores, keep)
+        for lane in range(min(HALF, d - first)):
+            scores[order[first + lane]] = batch_scores[lane] + data.constant
+    return scores
+
+
+@compiled
+def one_score(data: Any, prior: Any, i: Any, parents: Any) -> Any:
+    """Score of (i, parents), and the probability that each environment follows the shared mechanism, float64 (E,)."""
+    n_environments = data.gram.shape[2]
+    scores, keep = np.empty(WIDTH), np.empty(n_environments * HALF)
+    members, sizes = np.empty((HALF, parents.shape[0]), dtype=np.intp), np.full(WIDTH, float(parents.shape[0]))
+    members[:, :] = parents
+    _score_sets(data, prior, i, members, sizes, scores, keep)
+    return scores[0] + data.constant, keep.reshape(n_environments, HALF)[:, 0].copy()
+
+
+@compiled
+def joint_scores(data: Any, prior: Any, i: Any, gram: Any, fixed_gram: Any, relative: Any, sizes: Any) -> Any:
+    """Scores of eight parent sets with features of their own, and keep probabilities.
+
+    Parameters
+    ----------
+    gram : float64 (8, m + 1, m + 1, E)
+        Of intercept, features and response.
+    fixed_gram : float64 (8, m + 1, m + 1)
+    relative : float64 (8, m)
+    sizes : float64 (8,)
+        Numbers of parents.
+
+    Returns
+    -------
+    scores : float64 (8,)
+    keep : float64 (8, E)
+    """
+    m, n_environments = gram.shape[1] - 1, gram.shape[3]
+    n_pairs, packed = n_environments // 2, (m + 1) * (m + 2) // 2
+    blocks, fixed = np.empty(n_pairs * packed * WIDTH), np.empty(packed * WIDTH)
+    relative_lanes, both_sizes = np.ones((m + 1) * WIDTH), np.empty(WIDTH)
+    for lane in range(HALF):
+        both_sizes[lane] = both_sizes[lane + HALF] = sizes[lane]
+        for a in range(m + 1):
+            if a < m:
+                relative_lanes[a * WIDTH + lane] = relative_lanes[a * WIDTH + HALF + lane] = relative[lane, a]
+            for b in range(a + 1):
+                k = (a * (a + 1) // 2 + b) * WIDTH + lane
+                fixed[k] = fixed[k + HALF] = fixed_gram[lane, a, b]
+                for pair in range(n_pairs):
+                    place = pair * packed * WIDTH + k
+                    blocks[place] = gram[lane, a, b, 2 * pair]
+                    blocks[place + HALF] = gram[lane, a, b, 2 * pair + 1]
+    scores, keep = np.empty(WIDTH), np.empty(n_environments * HALF)
+    _score_blocks(data, prior, i, blocks, fixed, relative_lanes, both_sizes, scores, keep)
+    return scores[:HALF] + data.constant, keep.reshape(n_environments, HALF).T.copy()
+
+
+@compiled
+def _score_sets(data: Any, prior: Any, i: Any, members: Any, sizes: Any, scores: Any, keep: Any) -> None:
+    """Scores of (i, first members of each lane), float64 (16,), and keep probabilities, float64 (8 E,), into the last two."""
+    n_own, n_pairwise = data.own.shape[1], data.pairs.shape[2]
+    largest = int(sizes.max())
+    columns = np.full((HALF, largest * n_own + largest * (largest - 1) // 2 * n_pairwise), -1, dtype=np.intp)
+    # A parent's features come with those that it shares with the parents before it, so that lanes start alike.
+    for lane in range(HALF):
+        k = 0
+        for a in range(int(sizes[lane])):
+            for f in range(n_own):
+                columns[lane, k] = data.own[members[lane, a], f]
+                k += 1
+            for b in range(a):
+                for f in range(n_pairwise):
+                    columns[lane, k] = data.pairs[members[lane, a], members[lane, b], f]
+                    k += 1
+    n_pairs, m = data.gram.shape[2] // 2, columns.shape[1] + 1
+    packed = (m + 1) * (m + 2) // 2
+    blocks, fixed = np.empty(n_pairs * packed * WIDTH), np.empty(packed * WIDTH)
+    _gather(data.gram, i, columns, blocks)
+    _gather(np.dstack((data.fixed_gram, data.fixed_gram)), i, columns, fixed)
+    relative = np.ones((m + 1) * WIDTH)
+    for lane in range(HALF):
+        for a in range(1, m):
+            if columns[lane, a - 1] >= 0:
+                value = data.relative[columns[lane, a - 1]]
+                relative[a * WIDTH + lane] = relative[a * WIDTH + HALF + lane] = value
+    _score_blocks(data, prior, i, blocks, fixed, relative, sizes, scores, keep)
+
+
+# Eight parent sets in two environments at once --------------------------------------------------------------------------------
+#
+# Lane l and lane l + 8 are parent set l in the first and in the second environment of a pair; what belongs to no environment
+# is the same in both. Symmetric matrices are packed: entry (a, b), a >= b, is value a (a + 1) / 2 + b of the array. Index 0 is
+# the intercept, m - 1 and below are features, m is the variable itself. A lane with fewer features than others has some that
+# are zero in every sample: they keep their prior and change nothing. All log densities leave out -n/2 log 2π, which adds up
+# to a constant.
+
+
+@compiled
+def _gather(gram: Any, i: Any, columns: Any, blocks: Any) -> None:
+    """Pack the Gram matrices (d + 1, d + 1, E) of the eight regressions, one block for each pair of environments."""
+    intercept, m, n_pairs = gram.shape[0] - 1, columns.shape[1] + 1, gram.shape[2] // 2
+    stride = (m + 1) * (m + 2) // 2 * WIDTH
+    rows = np.empty((HALF, m + 1), dtype=np.intp)
+    same = np.ones(m + 1, dtype=np.bool_)
+    for lane in range(HALF):
+        rows[lane, 0], rows[lane, m] = intercept, i
+        for a in range(1, m):
+            rows[lane, a] = columns[lane, a - 1]
+            same[a] = same[a] and rows[lane, a] == rows[0, a]
+    k = 0
+    for a in range(m + 1):
+        for b in range(a + 1):
+            if same[a] and same[b] and rows[0, a] >= 0 and rows[0, b] >= 0:
+                source = gram[rows[0, a], rows[0, b]]
+                for pair in range(n_pairs):
+                    first, second, place = source[2 * pair], source[2 * pair + 1], pair * stride + k
+                    for lane in range(HALF):
+                        blocks[place + lane] = first
+                        blocks[place + HALF + lane] = second
+            else:
+                for lane in range(HALF):
+                    row, column, place = rows[lane, a], rows[lane, b], k + lane
+                    for pair in range(n_pairs):
+                        is_feature = row >= 0 and column >= 0
+                        blocks[place] = gram[row, column, 2 * pair] if is_feature else 0.0
+                        blocks[place + HALF] = gram[row, column, 2 * pair + 1] if is_feature else 0.0
+                        place += stride
+            k += WIDTH
+
+
+@compiled
+def _prior_diagonal(relative: Any, m: Any, intercept_precision: Any, slope_precision: Any, rate: Any) -> Any:
+    """What the prior adds to the diagonal of packed lanes: precisions, and twice the rate."""
+    diagonal = np.empty((m + 1) * WIDTH)
+    for a in range(1, m):
+        store(diagonal, a, slope_precision * load(relative, a))
+    store(diagonal, 0, splat(intercept_precision))
+    store(diagonal, m, splat(2.0 * rate))
+    return diagonal
+
+
+@compiled
+def _half_log_det(diagonal: Any, m: Any) -> Any:
+    total = splat(0.0)
+    for a in range(m):
+        total = total + log(load(diagonal, a))
+    return 0.5 * total
+
+
+@compiled
+def _add_prior(joint: Any, m: Any, diagonal: Any) -> None:
+    for a in range(m + 1):
+        k = a * (a + 1) // 2 + a
+        store(joint, k, load(joint, k) + load(diagonal, a))
+
+
+@compiled
+def _factorise(joint: Any, scaled: Any, m: Any, diagonal: Any) -> Any:
+    """L D Lᵀ of packed lanes, column by column; return the log determinant of the first m pivots.
+
+    ``joint`` becomes L D; ``scaled`` becomes L, with the inverse pivots in place of its unit diagonal. A pivot is at least the
+    prior's share of it, which rounding could take away where columns repeat each other.
+    """
+    log_det, product = splat(0.0), splat(1.0)
+    for b in range(m + 1):
+        own = b * (b + 1) // 2
+        pivot = load(joint, own + b)
+        for k in range(b):
+            value = load(joint, own + k)
+            ratio = value * load(scaled, k * (k + 1) // 2 + k)
+            store(scaled, own + k, ratio)
+            pivot = subtract_product(pivot, value, ratio)
+        pivot = maximum(pivot, load(diagonal, b))
+        store(joint, own + b, pivot)
+        store(scaled, own + b, 1.0 / pivot)
+        if b < m:
+            product = product * pivot
+            if b % _PIVOTS_PER_LOG == _PIVOTS_PER_LOG - 1:
+                log_det = log_det + log(product)
+                product = splat(1.0)
+        # Four rows at a time: a sum has to wait for its last addition, four of them do not wait for each other.
+        a = b + 1
+        while a + 3 <= m:
+            row_0 = a * (a + 1) // 2
+            row_1 = row_0 + a + 1
+            row_2 = row_1 + a + 2
+            row_3 = row_2 + a + 3
+            sum_0, sum_1 = load(joint, row_0 + b), load(joint, row_1 + b)
+            sum_2, sum_3 = load(joint, row_2 + b), load(joint, row_3 + b)
+            for k in range(b):
+                ratio = load(scaled, own + k)
+                sum_0 = subtract_product(sum_0, load(joint, row_0 + k), ratio)
+                sum_1 = subtract_product(sum_1, load(joint, row_1 + k), ratio)
+                sum_2 = subtract_product(sum_2, load(joint, row_2 + k), ratio)
+                sum_3 = subtract_product(sum_3, load(joint, row_3 + k), ratio)
+            store(joint, row_0 + b, sum_0)
+            store(joint, row_1 + b, sum_1)
+            store(joint, row_2 + b, sum_2)
+            store(joint, row_3 + b, sum_3)
+            a += 4
+        while a <= m:
+            row = a * (a + 1) // 2
+            value = load(joint, row + b)
+            for k in range(b):
+                value = subtract_product(value, load(joint, row + k), load(scaled, own + k))
+            store(joint, row + b, value)
+            a += 1
+    return log_det + log(product)
+
+
+@compiled
+def _invert(scaled: Any, inverse: Any, m: Any) -> None:
+    """Inverse of the unit lower triangular L of packed lanes."""
+    for a in range(m + 1):
+        row = a * (a + 1) // 2
+        store(inverse, row + a, splat(1.0))
+        for b in range(a):
+            value = load(scaled, row + b)
+            for k in range(b + 1, a):
+                value = multiply_add(load(scaled, row + k), load(inverse, k * (k + 1) // 2 + b), value)
+            store(inverse, row + b, 0.0 - value)
+
+
+@compiled
+def _weighted_sums(fixed: Any, weights: Any, blocks: Any, n_pairs: Any, packed: Any, total: Any) -> None:
+    """Fixed Gram matrix plus those of the environments by weight; four entries at a time, as above."""
+    k = 0
+    while k + 3 < packed:
+        sum_0, sum_1, sum_2, sum_3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        for e in range(n_pairs):
+            weight, entry = load(weights, e), e * packed + k
+            sum_0 = multiply_add(weight, load(blocks, entry), sum_0)
+            sum_1 = multiply_add(weight, load(blocks, entry + 1), sum_1)
+            sum_2 = multiply_add(weight, load(blocks, entry + 2), sum_2)
+            sum_3 = multiply_add(weight, load(blocks, entry + 3), sum_3)
+        store_half(total, k, load(fixed, k) + plus_other_half(sum_0))
+        store_half(total, k + 1, load(fixed, k + 1) + plus_other_half(sum_1))
+        store_half(total, k + 2, load(fixed, k + 2) + plus_other_half(sum_2))
+        store_half(total, k + 3, load(fixed, k + 3) + plus_other_half(sum_3))
+        k += 4
+    while k < packed:
+        value = splat(0.0)
+        for e in range(n_pairs):
+            value = multiply_add(load(weights, e), load(blocks, e * packed + k), value)
+        store_half(total, k, load(fixed, k) + plus_other_half(value))
+        k += 1
+
+
+@compiled
+def _contrasts(inverse: Any, scaled: Any, m: Any, squares: Any, trace: Any, column: Any) -> None:
+    """Weights of packed Gram entries: of the residual sum of squares at the posterior mean, and of tr(G A⁻¹).
+
+    The last row of the inverse factor is (−mean, 1). Off-diagonal entries are doubled, so that a sum over packed entries is one
+    over the matrix. ``column`` is working space.
+    """
+    last = m * (m + 1) // 2
+    for a in range(m + 1):
+        row = a * (a + 1) // 2
+        for b in range(a + 1):
+            weight = load(inverse, last + a) * load(inverse, last + b)
+            store_half(squares, row + b, weight if a == b else 2.0 * weight)
+        # Column a of L⁻¹, scaled by the pivots, with the columns up to it; four at a time, as above.
+        for k in range(a, m):
+            below = k * (k + 1) // 2
+            store_half(column, k, load(inverse, below + a) * load(scaled, below + k))
+        b = 0
+        while b + 3 < a:
+            sum_0, sum_1, sum_2, sum_3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+            for k in range(a, m):
+                weight, below = load_half(column, k), k * (k + 1) // 2 + b
+                sum_0 = multiply_add(weight, load(inverse, below), sum_0)
+                sum_1 = multiply_add(weight, load(inverse, below + 1), sum_1)
+                sum_2 = multiply_add(weight, load(inverse, below + 2), sum_2)
+                sum_3 = multiply_add(weight, load(inverse, below + 3), sum_3)
+            store_half(trace, row + b, 2.0 * sum_0)
+            store_half(trace, row + b + 1, 2.0 * sum_1)
+            store_half(trace, row + b + 2, 2.0 * sum_2)
+            store_half(trace, row + b + 3, 2.0 * sum_3)
+            b += 4
+        while b <= a:
+            value = splat(0.0)
+            for k in range(a, m):
+                value = multiply_add(load_half(column, k), load(inverse, k * (k + 1) // 2 + b), value)
+            store_half(trace, row + b, value if a == b else 2.0 * value)
+            b += 1
+
+
+@compiled
+def _residuals(blocks: Any, block: Any, packed: Any, m: Any, squares: Any, trace: Any, inverse: Any) -> Any:
+    """Sum of squares and sum of the residuals, and tr(G A⁻¹), of a pair of environments."""
+    even_squares, odd_squares, even_spread, odd_spread = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for k in range(0, packed - 1, 2):
+        even, odd = load(blocks, block + k), load(blocks, block + k + 1)
+        even_squares = multiply_add(load_half(squares, k), even, even_squares)
+        even_spread = multiply_add(load_half(trace, k), even, even_spread)
+        odd_squares = multiply_add(load_half(squares, k + 1), odd, odd_squares)
+        odd_spread = multiply_add(load_half(trace, k + 1), odd, odd_spread)
+    if packed % 2:
+        value = load(blocks, block + packed - 1)
+        even_squares = multiply_add(load_half(squares, packed - 1), value, even_squares)
+        even_spread = multiply_add(load_half(trace, packed - 1), value, even_spread)
+    total = splat(0.0)
+    for a in range(m + 1):
+        total = multiply_add(load(inverse, packed - 1 - m + a), load(blocks, block + a * (a + 1) // 2), total)
+    return maximum(even_squares + odd_squares, splat(0.0)), total, even_spread + odd_spread
+
+
+@compiled
+def _join_deflated(total: Any, blocks: Any, block: Any, share: Any, m: Any, joint: Any) -> None:
+    """What the shared mechanism has seen, and a pair of environments with a common shift integrated out."""
+    for a in range(m + 1):
+        row = a * (a + 1) // 2
+        weighted_sum = load(blocks, block + row) * share
+        for b in range(a + 1):
+            value = load_half(total, row + b) + load(blocks, block + row + b)
+            store(joint, row + b, subtract_product(value, weighted_sum, load(blocks, block + b * (b + 1) // 2)))
+
+
+@compiled
+def _relearned(
+    blocks: Any,
+    n_pairs: Any,
+    m: Any,
+    n_parents: Any,
+    relative: Any,
+    of_size: Any,
+    prior: Any,
+    joint: Any,
+    scaled: Any,
+    out: Any,
+) -> None:
+    """Log evidence of a mechanism of one environment's own, for each pair."""
+    packed = (m + 1) * (m + 2) // 2
+    precision, rate = prior.relearned_precision, prior.relearned_rate
+    diagonal = _prior_diagonal(relative, m, precision, precision, rate)
+    shape = n_parents * 0.5 + prior.relearned_shape
+    known = _half_log_det(diagonal, m) + shape * np.log(rate) - lgamma(shape)
+    log_gamma = splat(0.0)
+    for pair in range(n_pairs):
+        for k in range(packed):
+            store(joint, k, load(blocks, pair * packed + k))
+        _add_prior(joint, m, diagonal)
+        log_det = _factorise(joint, scaled, m, diagonal)
+        posterior_shape = shape + load(of_size[_HALF_N], pair)
+        if not _same_size(of_size[_HALF_N], pair):
+            log_gamma = lgamma(posterior_shape)
+        store(out, pair, known + log_gamma - 0.5 * log_det - posterior_shape * log(0.5 * load(joint, packed - 1)))
+
+
+@compiled
+def _same_size(half_n: Any, pair: Any) -> Any:
+    """Does a pair of environments have as many samples as the pair before?"""
+    if pair == 0:
+        return False
+    k = pair * WIDTH
+    return half_n[k] == half_n[k - WIDTH] and half_n[k + HALF] == half_n[k - HALF]
+
+
+@compiled
+def _score_blocks(
+    data: Any, prior: Any, i: Any, blocks: Any, fixed: Any, relative: Any, sizes: Any, scores: Any, keep: Any
+) -> None:
+    """Scores of eight regressions from their packed Gram matrices; ``fixed`` becomes the prior and what is observational."""
+    of_size, hard, starts = data.of_size, data.hard[i], data.starts
+    m, n_rounds = relative.shape[0] // WIDTH - 1, data.cooling.shape[0]
+    packed = (m + 1) * (m + 2) // 2
+    n_pairs = blocks.shape[0] // (packed * WIDTH)
+    diagonal = _prior_diagonal(relative, m, prior.intercept_precision, prior.slope_precision, prior.rate)
+    _add_prior(fixed, m, diagonal)
+    joint, scaled, inverse = np.empty(packed * WIDTH), np.empty(packed * WIDTH), np.empty(packed * WIDTH)
+    total, squares, trace = np.empty(packed * HALF), np.empty(packed * HALF), np.empty(packed * HALF)
+    column = np.empty(m * HALF)
+    steady, own_keep = np.empty(n_pairs * WIDTH), np.empty(n_pairs * WIDTH)
+
+    n_parents = load(sizes, 0)
+    shape = n_parents * 0.5 + prior.shape
+    log_prior_odds = np.log((1.0 - prior.target) / prior.target)
+    log_target, log_no_target = np.log(prior.target), np.log(1.0 - prior.target)
+    known = (
+        _half_log_det(diagonal, m) + shape * np.log(prior.rate) - lgamma(shape) - n_parents * np.log(float(data.own.shape[0]))
+    )
+    log_shift, log_scale, log_both, log_hard, log_relearned = data.log_weights
+    # What no round changes: the two alternatives without the shared mechanism.
+    _relearned(blocks, n_pairs, m, n_parents, relative, of_size, prior, joint, scaled, steady)
+    for pair in range(n_pairs):
+        store(steady, pair, _log_add(load(steady, pair) + log_relearned, load(hard, pair) + log_hard))
+
+    best = splat(-np.inf)
+    for start in range(starts.shape[0]):
+        for pair in range(n_pairs):
+            store(own_keep, pair, load(starts[start], pair))
+        score = splat(0.0)
+        for step in range(n_rounds + 1):
+            # The shared posterior.
+            half_n_shared = splat(0.0)
+            for pair in range(n_pairs):
+                half_n_shared = multiply_add(load(own_keep, pair), load(of_size[_HALF_N], pair), half_n_shared)
+            _weighted_sums(fixed, own_keep, blocks, n_pairs, packed, total)
+            for k in range(packed):
+                store(joint, k, load_half(total, k))
+            log_det = _factorise(joint, scaled, m, diagonal)
+            _invert(scaled, inverse, m)
+            _contrasts(inverse, scaled, m, squares, trace, column)
+            shape_n = shape + (plus_other_half(half_n_shared) + 0.5 * data.fixed_n)
+            rate_n = 0.5 * load(joint, packed - 1)
+            log_rate_n, log_gamma_n = log(rate_n), lgamma(shape_n)
+            precision, fresh_rate = shape_n / rate_n, rate_n / shape_n
+            fresh_term = prior.fresh_shape * log(fresh_rate)
+            expected_log_precision = digamma(shape_n) - log_rate_n
+
+            is_last = step == n_rounds
+            cooling = 1.0 if is_last else data.cooling[step]
+            own_score, log_gamma = splat(0.0), splat(0.0)
+            for pair in range(n_pairs):
+                block, half_n = pair * packed, load(of_size[_HALF_N], pair)
+                residual_squares, residual_sum, spread = _residuals(blocks, block, packed, m, squares, trace, inverse)
+                # No target.
+                expected = half_n * expected_log_precision - 0.5 * multiply_add(precision, residual_squares, spread)
+                # Shift: the shared posterior after the environment, less a common shift.
+                shift_share, shift_term = load(of_size[_SHIFT_SHARE], pair), load(of_size[_SHIFT_TERM], pair)
+                _join_deflated(total, blocks, block, shift_share, m, joint)
+                shift_log_det = _factorise(joint, scaled, m, diagonal)
+                shape_joined = shape_n + half_n
+                if not _same_size(of_size[_HALF_N], pair):
+                    large = of_size[_HALF_N, pair * WIDTH] >= 8.0  # and the second, since environments are sorted by size
+                    log_gamma = (lgamma_of_large(shape_joined) if large else lgamma(shape_joined)) - log_gamma_n
+                shift = (
+                    0.5 * (log_det - shift_log_det)
+                    + shape_n * log_rate_n
+                    - shape_joined * log(0.5 * load(joint, packed - 1))
+                    + log_gamma
+                    + shift_term
+                    + log_shift
+                )
+                # Scale, and shift and scale: the residuals with a variance of their own.
+                shape_fresh, square = half_n + prior.fresh_shape, residual_sum * residual_sum
+                fresh = fresh_term + load(of_size[_FRESH_TERM], pair)
+                centred = subtract_product(residual_squares, square, load(of_size[_SCALE_SHARE], pair))
+                centred = maximum(centred, splat(0.0)) * 0.5 + fresh_rate
+                scale = fresh - shape_fresh * log(centred) + load(of_size[_SCALE_TERM], pair) + log_scale
+                centred = maximum(subtract_product(residual_squares, square, shift_share), splat(0.0)) * 0.5 + fresh_rate
+                both = fresh - shape_fresh * log(centred) + shift_term + log_both
+
+                steady_term = load(steady, pair)
+                top = maximum(maximum(shift, scale), maximum(both, steady_term))
+                mixture = exp(shift - top) + exp(scale - top) + exp(both - top) + exp(steady_term - top)
+                if is_last:
+                    kept = load(own_keep, pair)
+                    changed = 1.0 - kept
+                    smallest = splat(1e-300)
+                    entropy = 0.0 - kept * log(maximum(kept, smallest)) - changed * log(maximum(changed, smallest))
+                    own_score = own_score + changed * (log(mixture) + top + log_target) + kept * log_no_target + entropy
+                elif cooling == 1.0:
+                    # A logistic function whose logarithm of the mixture cancels an exponential.
+                    against = mixture * exp(_clipped(top - expected - log_prior_odds))
+                    store(own_keep, pair, 1.0 / (1.0 + against))
+                else:
+                    against = exp(_clipped((log(mixture) + top - expected - log_prior_odds) * cooling))
+                    store(own_keep, pair, 1.0 / (1.0 + against))
+            if is_last:
+                score = plus_other_half(own_score) + known - 0.5 * log_det - shape_n * log_rate_n + log_gamma_n
+        for pair in range(n_pairs):
+            store(keep, pair, choose_greater(score, best, load(own_keep, pair), load(keep, pair)))
+        best = maximum(score, best)
+    store(scores, 0, best)
+
+
+@compiled
+def _clipped(x: Any) -> Any:
+    """x between -700 and 700, where its exponential is a normal number."""
+    return 0.0 - maximum(0.0 - maximum(x, splat(-700.0)), splat(-700.0))
+
+
+@compiled
+def _log_add(a: Any, b: Any) -> Any:
+    top = maximum(a, b)
+    return top + log(exp(a - top) + exp(b - top))
