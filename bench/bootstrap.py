@@ -35,7 +35,7 @@ def resample(observed: Observed, rng: np.random.Generator) -> Observed:
     def drawn(e: Environment) -> Environment:
         return dataclasses.replace(e, X=e.X[rng.integers(e.n_samples, size=e.n_samples)])
 
-    return Observed(tuple(drawn(e) for e in observed.environments))
+    return dataclasses.replace(observed, environments=tuple(drawn(e) for e in observed.environments))
 
 
 class PointMethod(Method):

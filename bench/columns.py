@@ -129,7 +129,7 @@ FAILURES = ("timeout", "out_of_memory", "error", "invalid")
 
 ROW_COLUMNS: dict[str, str] = {
     "suite": "name of the suite",
-    "track": "'unknown' (targets hidden) or 'oracle' (targets given to methods that can use them)",
+    "track": "'unknown' (all hidden), 'oracle' (targets told to methods that can use them) or 'graph' (the true graph told)",
     "dataset": "label of the dataset in the suite",
     "dataset_spec": "name[param=value] that makes the dataset",
     "repetition": "0, 1, ...; a new draw of the problem",
@@ -137,6 +137,7 @@ ROW_COLUMNS: dict[str, str] = {
     "method": "label of the method in the suite",
     "method_spec": "name[param=value] that makes the method",
     "targets_given": "True where fit was told the targets",
+    "graph_given": "True where fit was told the true graph",
     "edge_output": "'posterior', 'score' or 'binary': what the edge probabilities are",
     "status": "one of " + ", ".join(STATUSES),
     "reason": "one line on any status but ok",

@@ -13,7 +13,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ def run_cell(run: Path, suite: Suite, plan: PlannedCell) -> tuple[str, float]:
         "parameters": plan.method.parameters,
         "method_seed": plan.method_seed,
         "targets_given": plan.targets_given,
+        "graph_given": plan.graph_given,
         "dataset": plan.problem.dataset.name,
         "dataset_parameters": plan.problem.dataset.parameters,
         "data_seed": plan.problem.data_seed,
@@ -172,17 +173,23 @@ class _Steps:
         return estimate
 
     def _training(self) -> Observed:
-        """The training environments, with their targets only where the track grants them."""
-        observed, truth = self.problem.observed.without_targets(), self.problem.truth
-        if not self.plan.targets_given or truth is None or truth.targets is None:
-            return observed
-        rows = [frozenset(np.flatnonzero(row).tolist()) for row in truth.targets]
-        return Observed(tuple(dataclasses.replace(e, targets=t) for e, t in zip(observed.environments, rows, strict=True)))
+        """The training environments, with their targets or the graph only where the track grants them."""
+        environments, truth = self.problem.observed.without_targets().environments, self.problem.truth
+        if self.plan.targets_given and truth is not None and truth.targets is not None:
+            rows = [frozenset(np.flatnonzero(row).tolist()) for row in truth.targets]
+            environments = tuple(dataclasses.replace(e, targets=t) for e, t in zip(environments, rows, strict=True))
+        return self._told(environments)
+
+    def _told(self, environments: Iterable[Environment]) -> Observed:
+        """Environments to fit to, with the graph where the track grants it."""
+        truth = self.problem.truth
+        return Observed(tuple(environments), truth.adjacency if self.plan.graph_given and truth is not None else None)
 
     def _adapted(self, estimate: Estimate) -> dict[int, Estimate]:
         """Targets of the held-out environments at each few-shot size; a method that cannot adapt is refitted.
 
-        Those targets are never told, so a method that is refitted and needs to be told has no answer.
+        Those targets are never told, so a method that is refitted and needs to be told has no answer. The graph is: refits
+        get it as the fit did, and what adapts knows it since then.
         """
         able, held_out = self.plan.capabilities, self.problem.held_out
         if not held_out or not able.estimates_targets or (able.targets == "required" and not able.adapts):
@@ -208,7 +215,7 @@ class _Steps:
         new: tuple[Environment, ...] = tuple(e for e in environments if e is not None)
         training = self.problem.observed.without_targets().environments
         seed = derive_seed("refit", self.plan.method_seed, size)
-        estimate = self._fit(Observed((*training, *new)), seed, f"refit with {size} samples")
+        estimate = self._fit(self._told((*training, *new)), seed, f"refit with {size} samples")
         self._charge()
         answers = iter(range(len(training), len(training) + len(new)))
         return _stacked(fitted, [None if e is None else _row(estimate, next(answers)) for e in environments])

@@ -20,7 +20,11 @@ NOTHING = "–"
 ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
 """To the better side."""
 
-TRACK_TITLES = {"unknown": "targets unknown", "oracle": "oracle track (targets told)"}
+TRACK_TITLES = {
+    "unknown": "targets unknown",
+    "oracle": "oracle track (targets told)",
+    "graph": "graph track (true graph told, targets unknown)",
+}
 
 _HEADS = {
     "shd": "SHD",

@@ -18,10 +18,11 @@ from typing import Any
 from bench import preprocessing, registry, store
 from bench.errors import InputError, MissingData
 from bench.files import write_atomic
+from bench.graphs import is_acyclic
 from bench.preprocessing import Prepared, prepare
 from bench.seeds import data_seed, derive_seed, method_seed
 from bench.suites import DatasetItem, MethodItem, Preprocessing, Suite
-from bench.types import Capabilities, Problem
+from bench.types import Capabilities, Problem, Truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class PlannedCell:
     method: MethodItem
     capabilities: Capabilities
     targets_given: bool
+    graph_given: bool
     method_seed: int
     identity: Mapping[str, Any]
     cell: str = ""
@@ -55,8 +57,14 @@ class PlannedCell:
         return f"{self.problem.dataset.label} #{self.problem.repetition} · {self.method.label}"
 
 
-def why_not(capabilities: Capabilities, track: str, targets_known: bool) -> str:
-    """Reason why a method cannot run on a track, empty where it can."""
+def why_not(capabilities: Capabilities, track: str, *, targets_known: bool, graph: str) -> str:
+    """Reason why a method does not run on a track, empty where it does; ``graph`` as :func:`told_graph` says it."""
+    if track == "graph" and capabilities.graph == "ignored":
+        return "does not use a told graph"
+    if track != "graph" and capabilities.graph == "required":
+        return "needs the true graph, which this track hides"
+    if track == "graph" and graph != "known":
+        return f"needs the true graph, and that of this dataset is {graph}"
     if capabilities.targets == "required" and track != "oracle":
         return "needs the targets, which this track hides"
     if capabilities.targets != "ignored" and track == "oracle" and not targets_known:
@@ -64,23 +72,46 @@ def why_not(capabilities: Capabilities, track: str, targets_known: bool) -> str:
     return ""
 
 
+def told_graph(truth: Truth | None) -> str:
+    """Whether the true graph can be told, "known", or why not: "not known", "known in part" or "cyclic"."""
+    if truth is None or truth.adjacency is None:
+        return "not known"
+    if truth.scored.sum() < truth.scored.size - len(truth.scored):
+        return "known in part"
+    return "known" if is_acyclic(truth.adjacency) else "cyclic"
+
+
 def list_cells(suite: Suite, problems: Sequence[PlannedProblem]) -> list[PlannedCell]:
     """Every row of the run, in the order of tracks, problems, methods."""
     made = {item.label: registry.make_method(item.name, **item.parameters) for item in suite.methods}
     capabilities = {label: method.effective_capabilities() for label, method in made.items()}
     identities = {name: _identity(name) for name in {item.name for item in suite.methods}}
-    planned = []
-    for track in suite.tracks:
-        for problem in problems:
-            for item in suite.methods:
-                able = capabilities[item.label]
-                given = track == "oracle" and able.targets != "ignored"
-                seed = method_seed(problem.data_seed, item.name, item.parameters)
-                skipped = problem.skipped or why_not(able, track, bool(problem.known.get("targets_known", True)))
-                identity = identities[item.name]
-                cell = "" if skipped else _cell_hash(suite, problem, item, given, seed, identity)
-                planned.append(PlannedCell(track, problem, item, able, given and not skipped, seed, identity, cell, skipped))
-    return planned
+    return [
+        _plan_cell(suite, track, problem, item, capabilities[item.label], identities[item.name])
+        for track in suite.tracks
+        for problem in problems
+        for item in suite.methods
+    ]
+
+
+def _plan_cell(
+    suite: Suite, track: str, problem: PlannedProblem, item: MethodItem, able: Capabilities, identity: Mapping[str, Any]
+) -> PlannedCell:
+    known = problem.known
+    targets_known, graph = bool(known.get("targets_known", True)), str(known.get("graph", "not known"))
+    skipped = problem.skipped or why_not(able, track, targets_known=targets_known, graph=graph)
+    planned = PlannedCell(
+        track,
+        problem,
+        item,
+        able,
+        targets_given=track == "oracle" and able.targets != "ignored" and not skipped,
+        graph_given=track == "graph" and not skipped,
+        method_seed=method_seed(problem.data_seed, item.name, item.parameters),
+        identity=identity,
+        skipped=skipped,
+    )
+    return planned if skipped else dataclasses.replace(planned, cell=_cell_hash(suite, planned))
 
 
 def _identity(method: str) -> dict[str, Any]:
@@ -92,18 +123,19 @@ def _identity(method: str) -> dict[str, Any]:
     return store.source_identity("method", method)
 
 
-def _cell_hash(
-    suite: Suite, problem: PlannedProblem, item: MethodItem, given: bool, seed: int, identity: Mapping[str, Any]
-) -> str:
+def _cell_hash(suite: Suite, plan: PlannedCell) -> str:
+    """Hash of what the answer of a cell depends on. The graph enters only where it is told: all other cells keep theirs."""
+    told = {"graph_given": True} if plan.graph_given else {}
     return store.digest(
         {
-            "fingerprint": problem.known["fingerprint"],
-            "method": item.name,
-            "parameters": item.parameters,
-            "seed": seed,
-            "targets_given": given,
+            "fingerprint": plan.problem.known["fingerprint"],
+            "method": plan.method.name,
+            "parameters": plan.method.parameters,
+            "seed": plan.method_seed,
+            "targets_given": plan.targets_given,
+            **told,
             "limits": [suite.timeout, suite.memory, soft_budget(suite)],
-            "identity": identity,
+            "identity": plan.identity,
         }
     )
 
@@ -158,6 +190,7 @@ def _known(problem: Problem, prepared: Prepared) -> dict[str, Any]:
     return {
         "fingerprint": seen.fingerprint,
         "targets_known": problem.truth is not None and problem.truth.targets is not None,
+        "graph": told_graph(problem.truth),
         "n_variables": seen.observed.n_variables,
         "n_environments": seen.observed.n_environments,
         "n_samples": seen.observed.n_samples,

@@ -174,13 +174,12 @@ def _fit_scaling(
 
 
 def _convert_observed(observed: Observed, convert: Callable[[FloatArray], FloatArray], order: IntArray) -> Observed:
-    place = {int(variable): i for i, variable in enumerate(order)}
-
-    def environment(e: Environment) -> Environment:
-        told = None if e.targets is None else frozenset(place[t] for t in e.targets)
-        return Environment(convert(e.X), e.is_observational, told)
-
-    return Observed(tuple(environment(e) for e in observed.environments))
+    told = observed.permuted(order)
+    environments = (
+        Environment(convert(e.X), e.is_observational, shuffled.targets)
+        for e, shuffled in zip(observed.environments, told.environments, strict=True)
+    )
+    return Observed(tuple(environments), told.graph)
 
 
 def _log_derivative(X: FloatArray, transform: str, observed: Observed) -> FloatArray:

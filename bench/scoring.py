@@ -66,6 +66,7 @@ def _identity_row(suite_name: str, limits: tuple[Any, Any], plan: PlannedCell, c
         "method": plan.method.label,
         "method_spec": plan.method.spec,
         "targets_given": plan.targets_given,
+        "graph_given": plan.graph_given,
         "edge_output": plan.capabilities.edge_output,
         "status": record["status"],
         "reason": record["reason"],

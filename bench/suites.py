@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench import registry
 from bench.errors import InputError, UnknownName, nearest
 
-Track = Literal["unknown", "oracle"]
+Track = Literal["unknown", "oracle", "graph"]
 
 BUILT_IN = Path(__file__).parent / "suites"
 
@@ -89,8 +89,9 @@ class Suite(_Strict):
         Root of every seed.
     repetitions : int
         Draws per dataset.
-    tracks : list of {"unknown", "oracle"}
-        "unknown" hides the targets; "oracle" gives them to the methods that can use them, marked in every table.
+    tracks : list of {"unknown", "oracle", "graph"}
+        "unknown" hides targets and graph; "oracle" tells the targets to the methods that can use them, marked in every table;
+        "graph" tells the true graph, hides the targets, and skips the methods that cannot use it.
     preprocessing : Preprocessing
     timeout : float or None
         Seconds allowed per fit, adaptation or refit; then the process is killed.

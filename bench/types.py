@@ -29,7 +29,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 GraphKind = Literal["dag", "cpdag", "i-essential"]
 EdgeOutput = Literal["posterior", "score", "binary"]
-TargetsNeed = Literal["required", "optional", "ignored"]
+Need = Literal["required", "optional", "ignored"]
 
 
 def _set(instance: Any, **values: Any) -> None:
@@ -134,14 +134,23 @@ class Observed(_Frozen):
     ----------
     environments : tuple of Environment
         At least one; all over the same d variables.
+    graph : bool (d, d) or None
+        The true graph, a DAG with ``graph[i, j]`` for i -> j, only where a suite grants it (graph track); None is "not told".
 
     Raises
     ------
     InputError
-        If there is no environment or their numbers of variables differ.
+        If there is no environment, their numbers of variables differ, or the graph is no DAG over those variables.
+
+    Examples
+    --------
+    >>> Observed((Environment(np.zeros((3, 2))),), graph=[[0, 1], [1, 0]])
+    Traceback (most recent call last):
+    bench.errors.InputError: graph must be acyclic, got a cycle through the variables 0, 1
     """
 
     environments: tuple[Environment, ...]
+    graph: BoolArray | None = None
 
     def __post_init__(self) -> None:
         environments = tuple(self.environments)
@@ -150,7 +159,8 @@ class Observed(_Frozen):
         widths = {e.X.shape[1] for e in environments}
         if len(widths) > 1:
             raise InputError(f"environments must share their variables, got {sorted(widths)} columns")
-        _set(self, environments=environments)
+        graph = None if self.graph is None else _frozen_dag(self.graph, widths.pop())
+        _set(self, environments=environments, graph=graph)
 
     @property
     def n_variables(self) -> int:
@@ -179,8 +189,23 @@ class Observed(_Frozen):
         return np.concatenate(found) if found else None
 
     def without_targets(self) -> Observed:
-        """The same samples with no target told."""
-        return Observed(tuple(dataclasses.replace(e, targets=None) for e in self.environments))
+        """The same samples with no target told; the graph stays as it is."""
+        return dataclasses.replace(self, environments=tuple(dataclasses.replace(e, targets=None) for e in self.environments))
+
+    def without_graph(self) -> Observed:
+        """The same samples with no graph told; the targets stay as they are."""
+        return dataclasses.replace(self, graph=None)
+
+    def permuted(self, order: npt.NDArray[np.intp]) -> Observed:
+        """The same samples with variable ``order[i]`` in place i, ``order`` int (d,); what is told moves along."""
+        place = np.argsort(order)
+        environments = tuple(
+            dataclasses.replace(
+                e, X=e.X[:, order], targets=None if e.targets is None else frozenset(int(place[t]) for t in e.targets)
+            )
+            for e in self.environments
+        )
+        return Observed(environments, _permuted_square(self.graph, order))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -353,6 +378,8 @@ class Problem(_Frozen):
         for e in self.observed.environments:
             add(e.X)
             digest.update(repr((e.is_observational, e.targets and sorted(e.targets))).encode())
+        if self.observed.graph is not None:
+            add(self.observed.graph)
         if self.truth is not None:
             add(self.truth.adjacency, self.truth.targets, self.truth.scored)
         for h in self.held_out:
@@ -497,14 +524,35 @@ def _check_graph(graph: BoolArray, kind: str | None) -> None:
 
 
 def _has_cycle(graph: BoolArray) -> bool:
-    """Kahn's algorithm: strip sources until none is left (an undirected edge is a cycle of two)."""
+    return bool(_behind_cycles(graph).any())
+
+
+def _behind_cycles(graph: BoolArray) -> BoolArray:
+    """Variables on a cycle or below one, bool (d,); Kahn's algorithm: strip sources while there is one."""
     alive = np.ones(len(graph), dtype=bool)
-    while alive.any():
-        sources = alive & ~graph[alive].any(axis=0)
-        if not sources.any():
-            return True
+    while (sources := alive & ~graph[alive].any(axis=0)).any():
         alive &= ~sources
-    return False
+    return alive
+
+
+def _frozen_dag(value: Any, d: int) -> BoolArray:
+    """A told graph, read-only.
+
+    Raises
+    ------
+    InputError
+        If it has another shape, or a cycle (a self-loop, an undirected edge).
+    """
+    graph: BoolArray = _frozen_array(value, np.bool_, (d, d), "graph")
+    if graph.diagonal().any():
+        raise InputError(f"graph must have a zero diagonal, got a self-loop at {int(graph.diagonal().argmax())}")
+    # What lies below a cycle is stripped from the other end, so that the message names the variables between cycles only.
+    cyclic = _behind_cycles(graph) & _behind_cycles(graph.T)
+    if cyclic.any():
+        raise InputError(
+            f"graph must be acyclic, got a cycle through the variables {', '.join(map(str, np.flatnonzero(cyclic)[:5]))}"
+        )
+    return graph
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -555,6 +603,9 @@ class Capabilities:
     ----------
     targets : {"required", "optional", "ignored"}
         Whether ``fit`` uses told targets. "required" runs only where a suite grants them.
+    graph : {"required", "optional", "ignored"}
+        Whether ``fit`` uses a told graph (``Observed.graph``); ``edge_probability`` then repeats it. "required" runs only
+        where a suite grants it; on that track a method that ignores it is skipped.
     estimates_targets : bool
         ``Estimate.target_probability`` is given.
     edge_output : {"posterior", "score", "binary"}
@@ -569,7 +620,8 @@ class Capabilities:
         The optional dependency group that it needs.
     """
 
-    targets: TargetsNeed = "ignored"
+    targets: Need = "ignored"
+    graph: Need = "ignored"
     estimates_targets: bool = False
     edge_output: EdgeOutput = "binary"
     adapts: bool = False

@@ -66,6 +66,8 @@ def digest(observed: Observed) -> str:
     for e in observed.environments:
         state.update(repr((e.X.shape, e.X.flags.writeable, e.is_observational, e.targets)).encode())
         state.update(e.X.tobytes())
+    if observed.graph is not None:
+        state.update(repr(observed.graph.flags.writeable).encode() + observed.graph.tobytes())
     return state.hexdigest()
 
 

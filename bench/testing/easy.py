@@ -30,7 +30,7 @@ class EasyProblem:
     Parameters
     ----------
     observed : Observed
-        Targets told; one observational environment, then six with one or two targets each, every variable hit.
+        Targets and graph told; one observational environment, then six with one or two targets each, every variable hit.
     adjacency : bool (d, d)
         ``A[i, j]`` is i -> j.
     targets : bool (E, d)
@@ -68,7 +68,7 @@ def easy_problem(repetition: int = 0) -> EasyProblem:
         Environment((X - centre) / scale, is_observational=not t.any(), targets=frozenset(np.flatnonzero(t)))
         for X, t in zip(samples, targets, strict=True)
     )
-    return EasyProblem(Observed(environments), weights != 0, targets, (held_out - centre) / scale)
+    return EasyProblem(Observed(environments, weights != 0), weights != 0, targets, (held_out - centre) / scale)
 
 
 def _sample(
@@ -82,21 +82,12 @@ def _sample(
     return X
 
 
-def permute_variables(observed: Observed, order: npt.NDArray[np.intp]) -> Observed:
-    """The same samples with variable ``order[i]`` in place i, told targets included."""
-    place = np.argsort(order)
-    return Observed(
-        tuple(
-            dataclasses.replace(
-                e, X=e.X[:, order], targets=None if e.targets is None else frozenset(int(place[t]) for t in e.targets)
-            )
-            for e in observed.environments
-        )
-    )
+def _with(*environments: Environment) -> Observed:
+    return dataclasses.replace(easy_problem().observed, environments=environments)
 
 
 def _edit(change: Callable[[FloatArray], FloatArray]) -> Observed:
-    return Observed(tuple(dataclasses.replace(e, X=change(np.array(e.X))) for e in easy_problem().observed.environments))
+    return _with(*(dataclasses.replace(e, X=change(np.array(e.X))) for e in easy_problem().observed.environments))
 
 
 def _constant_column(X: FloatArray) -> FloatArray:
@@ -111,18 +102,18 @@ def _duplicated_column(X: FloatArray) -> FloatArray:
 
 def one_environment() -> Observed:
     """Observational data alone."""
-    return Observed(easy_problem().observed.environments[:1])
+    return _with(easy_problem().observed.environments[0])
 
 
 def single_sample_environment() -> Observed:
     """One environment holds one sample."""
     *others, last = easy_problem().observed.environments
-    return Observed((*others, dataclasses.replace(last, X=last.X[:1])))
+    return _with(*others, dataclasses.replace(last, X=last.X[:1]))
 
 
 def nothing_known_observational() -> Observed:
     """Nobody says which environment is observational."""
-    return Observed(tuple(dataclasses.replace(e, is_observational=None) for e in easy_problem().observed.environments))
+    return _with(*(dataclasses.replace(e, is_observational=None) for e in easy_problem().observed.environments))
 
 
 def constant_column() -> Observed:
@@ -137,13 +128,16 @@ def duplicated_column() -> Observed:
 
 def more_variables_than_samples() -> Observed:
     """Two samples in each of two environments."""
-    return Observed(tuple(dataclasses.replace(e, X=e.X[:2]) for e in easy_problem().observed.environments[:2]))
+    return _with(*(dataclasses.replace(e, X=e.X[:2]) for e in easy_problem().observed.environments[:2]))
 
 
 def single_variable() -> Observed:
     """No pair of variables to judge."""
     environments = easy_problem().observed.environments
-    return Observed(tuple(dataclasses.replace(e, X=e.X[:, :1], targets=e.targets and e.targets & {0}) for e in environments))
+    return Observed(
+        tuple(dataclasses.replace(e, X=e.X[:, :1], targets=e.targets and e.targets & {0}) for e in environments),
+        np.zeros((1, 1), dtype=bool),
+    )
 
 
 AWKWARD: dict[str, Callable[[], Observed]] = {

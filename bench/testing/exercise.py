@@ -16,13 +16,15 @@ import numpy as np
 from bench import registry
 from bench.seeds import canonical
 from bench.testing import compare, fresh_process
-from bench.testing.easy import easy_problem, permute_variables
+from bench.testing.easy import easy_problem
 from bench.testing.observe import Observation, observe, seed_global_generators
 from bench.types import Budget, Environment, Estimate, FloatArray, Method, Observed
 
 EASY_PROBLEMS = ("easy problem 0", "easy problem 1", "easy problem 2")
 EASY = EASY_PROBLEMS[0]
 TARGETS_TOLD = "targets told"
+GRAPH_TOLD = tuple(f"{name}, graph told" for name in EASY_PROBLEMS)
+GRAPH_TOLD_REVERSED = "graph told, variables reversed"
 VARIABLES_REVERSED = "variables reversed"
 ENVIRONMENTS_REVERSED = "environments reversed"
 """Scenarios: the names of the inputs that fits are shared by."""
@@ -108,26 +110,30 @@ def clone(method: Method) -> Method:
 
 
 def observed_in(method: Method, scenario: str) -> Observed:
-    """Input of a scenario; targets are told to a method that requires them, and where the scenario says so."""
+    """Input of a scenario; targets and graph are told to a method that requires them, and where the scenario says so."""
     first = easy_problem().observed
+    reversed_order = np.arange(first.n_variables)[::-1]
     if scenario == TARGETS_TOLD:
-        return _copied(first)
+        return granted(method, first, targets=True)
+    if scenario == GRAPH_TOLD_REVERSED:
+        return granted(method, first.permuted(reversed_order), graph=True)
+    if scenario in GRAPH_TOLD:
+        return granted(method, easy_problem(GRAPH_TOLD.index(scenario)).observed, graph=True)
     if scenario == VARIABLES_REVERSED:
-        observed = permute_variables(first, np.arange(first.n_variables)[::-1])
+        observed = first.permuted(reversed_order)
     elif scenario == ENVIRONMENTS_REVERSED:
-        observed = Observed(first.environments[::-1])
+        observed = dataclasses.replace(first, environments=first.environments[::-1])
     else:
         observed = easy_problem(EASY_PROBLEMS.index(scenario)).observed
     return granted(method, observed)
 
 
-def granted(method: Method, observed: Observed) -> Observed:
-    """A copy of the input, with its targets only where the method requires them."""
-    return _copied(observed) if method.effective_capabilities().targets == "required" else observed.without_targets()
-
-
-def _copied(observed: Observed) -> Observed:
-    return Observed(tuple(dataclasses.replace(e) for e in observed.environments))
+def granted(method: Method, observed: Observed, *, targets: bool = False, graph: bool = False) -> Observed:
+    """A copy of the input, with its targets and its graph only where asked for or required by the method."""
+    capabilities = method.effective_capabilities()
+    copied = dataclasses.replace(observed, environments=tuple(dataclasses.replace(e) for e in observed.environments))
+    copied = copied if targets or capabilities.targets == "required" else copied.without_targets()
+    return copied if graph or capabilities.graph == "required" else copied.without_graph()
 
 
 def held_out_samples() -> FloatArray:

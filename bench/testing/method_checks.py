@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,8 @@ from bench.testing.exercise import (
     EASY,
     EASY_PROBLEMS,
     ENVIRONMENTS_REVERSED,
+    GRAPH_TOLD,
+    GRAPH_TOLD_REVERSED,
     TARGETS_TOLD,
     VARIABLES_REVERSED,
     Answers,
@@ -77,6 +79,14 @@ def checks_for_method(method: Method) -> Iterator[tuple[str, Check]]:
     yield from _named(check_variable_order_does_not_matter, check_environment_order_does_not_matter, check_budget_is_honoured)
     if capabilities.targets == "ignored":
         yield from _named(check_told_targets_are_ignored)
+    if capabilities.graph == "ignored":
+        yield from _named(check_told_graph_is_ignored)
+    else:
+        yield from _named(check_told_graph_is_repeated)
+    if capabilities.graph == "optional":
+        yield from _named(check_variable_order_does_not_matter_where_the_graph_is_told)
+        if capabilities.estimates_targets:
+            yield from _named(check_targets_beat_chance_where_the_graph_is_told)
     for name in AWKWARD:
         yield f"survives_{name}", partial(check_awkward_input, name=name)
     if capabilities.adapts:
@@ -292,6 +302,37 @@ def check_told_targets_are_ignored(method: Method) -> None:
     )
 
 
+def check_told_graph_is_ignored(method: Method) -> None:
+    """A method that declares to ignore a told graph answers the same when it is told."""
+    _require_same(
+        exercise(method).answers,
+        exercise(method, GRAPH_TOLD[0]).answers,
+        "capabilities say graph='ignored', but telling it changes the answer",
+        "declare graph='optional' or leave Observed.graph alone",
+    )
+
+
+def check_told_graph_is_repeated(method: Method) -> None:
+    """A method that uses a told graph takes it for the truth: its edge probabilities, and samples, are that graph."""
+    for scenario in (GRAPH_TOLD[0], GRAPH_TOLD_REVERSED):
+        graph, estimate = observed_in(method, scenario).graph, estimate_of(method, scenario)
+        assert graph is not None
+        _require_valid(estimate, observed_in(method, scenario), "fit with the graph told")
+        for name, answers in (
+            ("edge_probability", estimate.edge_probability),
+            ("graph_samples", estimate.graph_samples),
+            ("point_graph", estimate.point_graph),
+        ):
+            if answers is not None and not np.array_equal(answers, np.broadcast_to(graph, answers.shape)):
+                raise CheckFailed(f"{name} is not the graph that was told; Observed.graph[i, j] is i -> j, and the truth")
+
+
+def check_variable_order_does_not_matter_where_the_graph_is_told(method: Method) -> None:
+    """As check_variable_order_does_not_matter, the graph told in the same order."""
+    order = np.arange(easy_problem().observed.n_variables)[::-1]
+    _require_equivariant(method, GRAPH_TOLD_REVERSED, lambda estimate: estimate.permuted(order), first=GRAPH_TOLD[0])
+
+
 def check_budget_is_honoured(method: Method) -> None:
     """With its time spent, ``fit`` still returns soon, and says ``cut_short`` unless the answer is the full one."""
     _require_importable(method)
@@ -396,8 +437,17 @@ def check_edges_beat_chance(method: Method) -> None:
 
 def check_targets_beat_chance(method: Method) -> None:
     """Target average precision on easy problems exceeds the prevalence by ``ABOVE_CHANCE``."""
+    _require_targets_above_chance(method, EASY_PROBLEMS)
+
+
+def check_targets_beat_chance_where_the_graph_is_told(method: Method) -> None:
+    """As check_targets_beat_chance, with the graph told."""
+    _require_targets_above_chance(method, GRAPH_TOLD)
+
+
+def _require_targets_above_chance(method: Method, scenarios: Sequence[str]) -> None:
     truths, found = [], []
-    for repetition, scenario in enumerate(EASY_PROBLEMS):
+    for repetition, scenario in enumerate(scenarios):
         targets, probability = easy_problem(repetition).targets, estimate_of(method, scenario).target_probability
         if probability is None:
             raise CheckFailed("capabilities say estimates_targets=True, but target_probability is None")
@@ -445,15 +495,15 @@ def _require_same(first: Answers, second: Answers, claim: str, advice: str) -> N
             raise CheckFailed(f"{claim} ({part}: {unlike}); {advice}")
 
 
-def _require_equivariant(method: Method, scenario: str, permuted: Callable[[Estimate], Estimate]) -> None:
+def _require_equivariant(method: Method, scenario: str, permuted: Callable[[Estimate], Estimate], *, first: str = EASY) -> None:
     if method.effective_capabilities().deterministic:
-        wanted, got = permuted(estimate_of(method, EASY)), estimate_of(method, scenario)
+        wanted, got = permuted(estimate_of(method, first)), estimate_of(method, scenario)
         # Samples of a deterministic method may be listed in another order; what they amount to is compared.
         unlike = compare.difference(_summary(wanted), _summary(got))
         if unlike:
             raise CheckFailed(f"{scenario}: the answer is not the same, {unlike}; break ties by content, not by position")
         return
-    wanted_all = [_summary(permuted(estimate_of(method, EASY, seed))) for seed in range(N_SEEDS)]
+    wanted_all = [_summary(permuted(estimate_of(method, first, seed))) for seed in range(N_SEEDS)]
     got_all = [_summary(estimate_of(method, scenario, seed)) for seed in range(N_SEEDS)]
     for name in ("edge_probability", "target_probability"):
         if name not in wanted_all[0]:

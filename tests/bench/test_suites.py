@@ -54,7 +54,7 @@ def test_a_suite_survives_being_written_and_read(write):
         (("n_observational=50", "n_observatoinal=50"), r"datasets\[0\]: .*'n_observatoinal'; did you mean 'n_observational'"),
         (("n_observational=50", "n_observational=many"), r"datasets\[0\]: the 'n_observational' parameter .*got 'many'"),
         (("repetitions: 2", "repetitions: 0"), r"datasets\[1\]\.repetitions"),
-        (("timeout: 5", "tracks: [oracel]"), r"tracks\[0\]: .*'unknown' or 'oracle', got 'oracel'"),
+        (("timeout: 5", "tracks: [oracel]"), r"tracks\[0\]: .*'unknown', 'oracle' or 'graph', got 'oracel'"),
         (("timeout: 5", "preprocessing: {scalling: none}"), r"'preprocessing\.scalling'; did you mean 'scaling'"),
         (("timeout: 5", "plugins: [absent.py]"), r"absent\.py.*no such file"),
         (("timeout: 5", "plugins: absent.py"), "plugins: expected a list"),

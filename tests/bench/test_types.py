@@ -19,6 +19,17 @@ def _problem(scale=1.0):
     return Problem(observed, Truth(adjacency, targets), (held_out,), ("a", "b", "c"), {"x": 1.0})
 
 
+def _two_below_one():
+    """0 -> 1 <-> 2 -> 3."""
+    return [[0, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
+
+
+def _told():
+    problem = _problem()
+    environments = tuple(dataclasses.replace(e, targets=frozenset({2})) for e in problem.observed.environments)
+    return Observed(environments, problem.truth.adjacency)
+
+
 def _half_known(*, graph):
     problem = _problem()
     truth = Truth(problem.truth.adjacency, None) if graph else Truth(None, problem.truth.targets)
@@ -41,7 +52,7 @@ def _arrays(value):
 
 def _examples():
     estimate = Estimate(np.zeros((3, 3)), np.zeros((2, 3)), np.zeros((4, 3, 3), dtype=bool), np.zeros(4))
-    known = [_problem(), _half_known(graph=True), _half_known(graph=False)]
+    known = [_problem(), _half_known(graph=True), _half_known(graph=False), _told()]
     return [*known, estimate, Result(estimate, {3: estimate}, (np.zeros((4, 2, 3)),), 1.0, 2.0, 3.0)]
 
 
@@ -100,6 +111,28 @@ def test_permuted_truth_moves_every_array_alike():
     assert np.argwhere(truth.scored).tolist() == [[0, 2], [2, 0]]
 
 
+def test_what_is_told_moves_with_the_columns_and_can_be_taken_back():
+    told = _told()
+    moved = told.permuted([1, 2, 0])
+    assert np.argwhere(moved.graph).tolist() == [[0, 1], [2, 0], [2, 1]]
+    assert [e.targets for e in moved.environments] == [{1}, {1}]
+    np.testing.assert_array_equal(moved.pooled(), told.pooled()[:, [1, 2, 0]])
+    assert told.without_graph().graph is None
+    assert told.without_graph().targets_given
+    assert not told.without_targets().targets_given
+    np.testing.assert_array_equal(told.without_targets().graph, told.graph)
+
+
+def test_a_told_graph_is_in_the_fingerprint_and_none_leaves_it_as_it_was():
+    problem = _problem()
+    graph = problem.truth.adjacency
+    prints = {
+        dataclasses.replace(problem, observed=Observed(problem.observed.environments, g)).fingerprint for g in (graph, graph.T)
+    }
+    assert len(prints | {problem.fingerprint}) == 3
+    assert problem.fingerprint == "4449ca22f6676d09e3c6e40c4cb10c75"  # written before a graph could be told
+
+
 def test_the_fingerprint_tells_unknown_from_absent():
     problem = _problem()
     adjacency, targets = problem.truth.adjacency, problem.truth.targets
@@ -123,6 +156,9 @@ def test_the_fingerprint_tells_unknown_from_absent():
         (lambda: Environment(np.zeros((2, 2)), targets=frozenset({2})), "0 to 1"),
         (lambda: Environment([["a"]]), "float64"),
         (lambda: Observed(()), "at least one environment"),
+        (lambda: Observed((Environment(np.zeros((1, 2))),), np.zeros((3, 3))), r"graph must have shape \(2, 2\), got \(3, 3\)"),
+        (lambda: Observed((Environment(np.zeros((1, 2))),), np.eye(2)), "zero diagonal, got a self-loop at 0"),
+        (lambda: Observed((Environment(np.zeros((1, 4))),), _two_below_one()), "cycle through the variables 1, 2$"),
         (lambda: Observed((Environment(np.zeros((1, 2))), Environment(np.zeros((1, 3))))), r"\[2, 3\]"),
         (lambda: Truth(np.eye(2, dtype=bool), np.zeros((1, 2), dtype=bool)), "self-loop at 0"),
         (lambda: Truth(np.zeros((2, 2)), np.zeros((1, 3))), r"\(any, 2\), got \(1, 3\)"),

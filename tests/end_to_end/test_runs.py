@@ -13,7 +13,7 @@ from bench import metrics, plan, preprocessing, registry, runner, store
 from bench.errors import InputError
 from bench.plan import list_cells, pending
 from bench.suites import Suite
-from bench.types import Capabilities, Meta, Method
+from bench.types import Capabilities, Meta, Method, Truth
 
 SMALL = {"n_variables": 4, "n_observational": 30, "n_environments": 3, "n_per_environment": 10, "n_targets": 1}
 HELD_OUT = {**SMALL, "n_held_out": 4, "few_shot_sizes": [2, 5], "n_query": 6}
@@ -138,6 +138,67 @@ def test_targets_are_told_on_the_oracle_track_alone(plugins, tmp_path):
     # A method that ignores targets is one cell on both tracks, and was told nothing on either.
     assert rows.loc[("unknown", "curious"), "cell"] == rows.loc[("oracle", "curious"), "cell"]
     assert rows.loc[("oracle", "curious"), "target_recall"] == 0
+
+
+def test_the_true_graph_is_told_on_the_graph_track_alone(plugins, tmp_path):
+    suite = _suite(
+        ["graph_told", "graph_welcome", "witness", "told"], parameters=HELD_OUT, tracks=["unknown", "graph"], repetitions=3
+    )
+    rows = runner.run(suite, output=tmp_path)
+    known = rows.set_index(["track", "method", "repetition"])
+    for repetition in range(3):
+        unknown, graph = known.xs(("unknown", slice(None), repetition)), known.xs(("graph", slice(None), repetition))
+        assert unknown["graph_given"].eq(False).all()
+        assert graph["graph_given"].to_dict() == {
+            "graph_told": True,
+            "graph_welcome": True,
+            "witness": False,
+            "told": False,
+        }
+        assert unknown.loc["graph_told", "reason"] == "needs the true graph, which this track hides"
+        assert graph.loc["witness", "reason"] == "does not use a told graph"
+        assert (graph.loc[["graph_told", "graph_welcome"], "shd"] == 0).all()  # in the problem's own order of variables
+        assert unknown.loc["graph_welcome", "cell"] != graph.loc["graph_welcome", "cell"]
+        problem = store.load_problem(tmp_path, graph.loc["graph_told", "problem"])
+        roots = ~problem.truth.adjacency.any(axis=0)
+        for adapted in store.load_cell(tmp_path, graph.loc["graph_told", "cell"]).result.adapted.values():
+            np.testing.assert_array_equal(adapted.target_probability, np.tile(roots, (4, 1)))  # the refits were told as well
+    assert not rows["targets_given"].any()
+
+
+def test_a_graph_that_is_not_told_changes_no_hash(plugins, tmp_path):
+    """The payload of the hash of a cell that is told no graph, as it was before there was a graph to tell."""
+    suite = _suite(["graph_welcome"], tracks=["unknown", "graph"])
+    unknown, graph = runner.plan(suite, output=tmp_path)
+    former = {
+        "fingerprint": unknown.problem.known["fingerprint"],
+        "method": "graph_welcome",
+        "parameters": {},
+        "seed": unknown.method_seed,
+        "targets_given": False,
+        "limits": [300.0, None, 240.0],
+        "identity": unknown.identity,
+    }
+    assert unknown.cell == store.digest(former)
+    assert graph.cell == store.digest(former | {"graph_given": True})
+    assert graph.method_seed == unknown.method_seed
+
+
+@pytest.mark.parametrize(
+    ("truth", "reason"),
+    [
+        (None, "not known"),
+        (Truth(None, np.ones((2, 3))), "not known"),
+        (Truth([[0, 1, 0], [0, 0, 1], [1, 0, 0]], None), "cyclic"),
+        (Truth([[0, 1, 0], [0, 0, 1], [0, 0, 0]], None, [[0, 1, 0], [1, 0, 1], [0, 1, 0]]), "known in part"),
+    ],
+)
+def test_a_graph_that_is_not_known_whole_or_is_cyclic_is_not_told(truth, reason):
+    able = Capabilities(graph="optional")
+    graph = plan.told_graph(truth)
+    assert graph == reason
+    assert plan.why_not(able, "graph", targets_known=True, graph=graph).endswith(f"that of this dataset is {reason}")
+    assert not plan.why_not(able, "unknown", targets_known=True, graph=graph)
 
 
 def test_a_method_that_needs_targets_has_no_answer_where_they_are_never_told(plugins, tmp_path):

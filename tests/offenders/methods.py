@@ -5,6 +5,7 @@ All derive from one that keeps every promise. The name says the broken promise.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import random
@@ -315,6 +316,66 @@ class PeeksAtTargets(Changed):
             return estimate
         told = [[i in e.targets for i in range(observed.n_variables)] for e in observed.environments]
         return Estimate(estimate.edge_probability, np.array(told, dtype=float))
+
+
+@register_method("peeks_at_the_graph")
+class PeeksAtTheGraph(Changed):
+    def changed(self, estimate: Estimate, observed: Observed, rng: np.random.Generator) -> Estimate:
+        return estimate if observed.graph is None else with_edges(estimate, observed.graph.astype(float))
+
+
+WELCOME = Capabilities(
+    graph="optional", estimates_targets=True, edge_output="score", adapts=True, density=True, deterministic=True
+)
+
+
+@register_method("welcomes_the_graph")
+class WelcomesTheGraph(Changed):
+    """No offender: it takes a graph for the truth where it is told one."""
+
+    capabilities = WELCOME
+
+    def changed(self, estimate: Estimate, observed: Observed, rng: np.random.Generator) -> Estimate:
+        return estimate if observed.graph is None else self.told(estimate, observed.graph.astype(float))
+
+    def told(self, estimate: Estimate, graph: FloatArray) -> Estimate:
+        return with_edges(estimate, graph)
+
+
+@register_method("needs_the_graph")
+class NeedsTheGraph(WelcomesTheGraph):
+    """No offender: it refuses to go without the graph that it declares to require."""
+
+    capabilities = dataclasses.replace(WELCOME, graph="required")
+
+    def changed(self, estimate: Estimate, observed: Observed, rng: np.random.Generator) -> Estimate:
+        if observed.graph is None:
+            raise InputError("needs_the_graph needs to be told the graph, got none")
+        return self.told(estimate, observed.graph.astype(float))
+
+
+@register_method("turns_the_told_graph")
+class TurnsTheToldGraph(WelcomesTheGraph):
+    def told(self, estimate: Estimate, graph: FloatArray) -> Estimate:
+        return with_edges(estimate, graph.T)
+
+
+@register_method("doubts_the_graph_that_it_needs")
+class DoubtsTheGraphThatItNeeds(NeedsTheGraph):
+    def told(self, estimate: Estimate, graph: FloatArray) -> Estimate:
+        return with_edges(estimate, 0.9 * graph)
+
+
+@register_method("trusts_low_columns_where_told")
+class TrustsLowColumnsWhereTold(WelcomesTheGraph):
+    def told(self, estimate: Estimate, graph: FloatArray) -> Estimate:
+        return Estimate(graph, estimate.target_probability * np.linspace(1, 0.9, len(graph)))
+
+
+@register_method("calls_targets_backwards_where_told")
+class CallsTargetsBackwardsWhereTold(WelcomesTheGraph):
+    def told(self, estimate: Estimate, graph: FloatArray) -> Estimate:
+        return Estimate(graph, 1 - estimate.target_probability)
 
 
 @register_method("needs_targets")

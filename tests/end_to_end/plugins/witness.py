@@ -80,6 +80,32 @@ class Curious(Method):
         return Fitted(Estimate(np.zeros((d, d)), np.full((observed.n_environments, d), float(told))))
 
 
+@register_method("graph_told")
+class GraphTold(Method):
+    """Repeats the graph that it was told, at every fit; calls the roots of it targets. Needs it."""
+
+    capabilities = Capabilities(graph="required", estimates_targets=True, deterministic=True)
+    meta = META
+
+    def fit(self, observed, *, rng, budget=None):
+        roots = ~observed.graph.any(axis=0)
+        return Fitted(Estimate(observed.graph, np.tile(roots, (observed.n_environments, 1))))
+
+
+@register_method("graph_welcome")
+class GraphWelcome(GraphTold):
+    """The same, but for the empty graph where none is told; must learn of no target."""
+
+    capabilities = Capabilities(graph="optional", estimates_targets=True, deterministic=True)
+
+    def fit(self, observed, *, rng, budget=None):
+        assert all(e.targets is None for e in observed.environments)
+        d = observed.n_variables
+        if observed.graph is None:
+            return Fitted(Estimate(np.zeros((d, d)), np.zeros((observed.n_environments, d))))
+        return super().fit(observed, rng=rng)
+
+
 @register_method("slow")
 class Slow(Method):
     """Takes a while and draws at random, so that a run can be stopped half way."""
