@@ -118,9 +118,10 @@ def list_(
     console = _console()
     for kind, entries in (("methods", registry.methods()), ("datasets", registry.datasets())):
         if what in ("all", kind):
-            table = _table("name", "what it is", title=kind)
+            told = ["may be told"] if kind == "methods" else []
+            table = _table("name", *told, "what it is", title=kind)
             for name, entry in entries.items():
-                table.add_row(name, entry.meta.summary)
+                table.add_row(name, *([_may_be_told(entry)] if told else []), entry.meta.summary)
             console.print(table, "")
     if what in ("all", "suites"):
         table = _table("name", "what it runs", title="suites")
@@ -272,6 +273,12 @@ def _print_plugin(console: Console, entry: registry.Entry) -> None:
         table.add_row(name, shown, _type_words(annotations[name].annotation))
     console.print(table if entry.defaults else "  no parameters")
     console.print("", inspect.getdoc(entry.factory) or "", sep="\n", soft_wrap=True)
+
+
+def _may_be_told(entry: registry.Entry) -> str:
+    """What a method can use where a track tells it."""
+    needs = {what: getattr(entry.capabilities, what, "ignored") for what in ("targets", "graph")}
+    return ", ".join(f"{what} (required)" if need == "required" else what for what, need in needs.items() if need != "ignored")
 
 
 def _type_words(annotation: Any) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench import runner
 from bench.errors import InputError
 from bench.suites import Suite, load_suite, suite_names
 
@@ -85,6 +86,15 @@ def test_built_in_suites_are_valid(name):
     suite = load_suite(name)
     assert suite.name == name
     assert suite.description
+
+
+@pytest.mark.parametrize(
+    "name", ["ablation_metacadi", "calibration", "fewshot", "metacadi_linear", "metacadi_mlp", "misspecified"]
+)
+def test_every_problem_of_the_suites_around_metacadi_can_be_drawn(name, tmp_path):
+    planned = runner.plan(load_suite(name).changed(repetitions=1), output=tmp_path)
+    assert not [cell.skipped for cell in planned if cell.track == "unknown" and cell.skipped]
+    assert {cell.problem.known["graph"] for cell in planned} == {"known"}
 
 
 def test_filters_keep_add_and_change_entries(write):

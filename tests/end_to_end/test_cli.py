@@ -194,6 +194,7 @@ def test_everything_is_listed_and_shown(call):
         shown = call("show", name)
         assert shown[0] == 0
         assert name in shown[1]
+    assert re.search(r"^gies +targets \(required\) ", out, re.MULTILINE)
     shown = call("show", "ut_igsp")[1]
     assert re.search(r"depth +4 +Annotated\[int, Ge\(0\)", shown)
     assert "alpha_invariance : float" in shown
