@@ -79,6 +79,17 @@ FEW_SHOT = ("target_f1", "target_auroc", "target_average_precision", "target_exa
 """Target metrics that are also scored on held-out environments, a column per size: see :func:`few_shot_column`."""
 
 
+def scores_the_graph(column: str) -> bool:
+    """Whether a metric scores edges, which says nothing where the graph was told.
+
+    Examples
+    --------
+    >>> scores_the_graph("shd"), scores_the_graph("edge_brier"), scores_the_graph("target_f1")
+    (True, True, False)
+    """
+    return info(column).group in ("graph", "edge") or column.startswith("edge_")
+
+
 def few_shot_column(metric: str, size: int) -> str:
     """Column of a target metric on held-out environments with ``size`` samples each.
 
@@ -135,6 +146,7 @@ ROW_COLUMNS: dict[str, str] = {
     "repetition": "0, 1, ...; a new draw of the problem",
     "problem": "id of the problem: equal for all methods that met the same draws",
     "method": "label of the method in the suite",
+    "base": "label of the method to which the suite compares the others; empty for none",
     "method_spec": "name[param=value] that makes the method",
     "targets_given": "True where fit was told the targets",
     "graph_given": "True where fit was told the true graph",

@@ -53,7 +53,9 @@ def _data(rows: pd.DataFrame, sort_by: str) -> list[str]:
         chance = _per_problem(rows, few_shot_column("target_prevalence", few_shot[1]))
         return [f"Data: chance has target AP {chance:.3f}."] if math.isfinite(chance) else []
     var, raw, r2 = (_per_problem(rows, c) for c in ("varsortability", "varsortability_raw", "r2_sortability"))
-    prevalence = {"edge AP": _per_problem(rows, "edge_prevalence"), "target AP": _per_problem(rows, "target_prevalence")}
+    told = rows["track"].eq("graph").all()
+    chances = {"target AP": "target_prevalence"} if told else {"edge AP": "edge_prevalence", "target AP": "target_prevalence"}
+    prevalence = {name: _per_problem(rows, column) for name, column in chances.items()}
     parts = []
     if math.isfinite(var):
         in_raw_units = f" ({raw:.2f} in raw units)" if math.isfinite(raw) else ""

@@ -39,6 +39,11 @@ def track_order(rows: pd.DataFrame) -> list[str]:
     return sorted(map(str, rows["track"].unique()), key=lambda track: (track != "unknown", track))
 
 
+def was_told(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows are of methods that were told targets or graph, bool by row."""
+    return pd.DataFrame({c: rows[c].eq(True) for c in ("targets_given", "graph_given") if c in rows}, rows.index).any(axis=1)
+
+
 def short_label(metric: str) -> str:
     """Label of a metric for a table, short where it can be.
 
@@ -69,8 +74,8 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
 
 
-def format_value(value: float, metric: str, *, signed: bool = False) -> str:
-    """A number with the digits of its metric; costs get two significant digits, down to a thousandth.
+def format_value(value: float, metric: str, *, signed: bool = False, more_digits: int = 0) -> str:
+    """A number with the digits of its metric, or some more; costs get two significant digits, down to a thousandth.
 
     Examples
     --------
@@ -79,7 +84,7 @@ def format_value(value: float, metric: str, *, signed: bool = False) -> str:
     """
     if not math.isfinite(value):
         return NOTHING
-    decimals = info(metric).decimals
+    decimals = info(metric).decimals + more_digits
     if info(metric).group == "cost" and value != 0:
         decimals = min(3, max(0, 1 - math.floor(math.log10(abs(value)))))
     text = f"{value:.{decimals}f}"
@@ -88,8 +93,9 @@ def format_value(value: float, metric: str, *, signed: bool = False) -> str:
     return f"+{text}" if signed and value > 0 else text
 
 
-def format_interval(low: float, high: float, metric: str, *, signed: bool = False) -> str:
+def format_interval(low: float, high: float, metric: str, *, signed: bool = False, more_digits: int = 0) -> str:
     """``[low, high]``; empty where it is unknown."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"[{format_value(low, metric, signed=signed)}, {format_value(high, metric, signed=signed)}]"
+    lower, upper = (format_value(x, metric, signed=signed, more_digits=more_digits) for x in (low, high))
+    return f"[{lower}, {upper}]"

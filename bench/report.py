@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
 from bench.columns import few_shot_column
+from bench.differences import FEW_SHOT_METRIC, difference_board, share_board
 from bench.errors import InputError
 from bench.estimates import estimate_tables
 from bench.files import write_atomic
 from bench.footnotes import failure_notes
-from bench.labels import SORT_BY, track_order
+from bench.labels import SORT_BY, track_order, was_told
 from bench.plots import few_shot_sizes, write_plots
 from bench.statistics import check_metric, check_rows, metrics_of
 from bench.table_files import write_tables
-from bench.tables import DEFAULT_METRICS, Leaderboard, leaderboard, left_out, legend
-
-FEW_SHOT_METRIC = "target_average_precision"
+from bench.tables import DEFAULT_METRICS, Board, Leaderboard, leaderboard, left_out, legend
 
 WRITTEN = ".written-by-report"
 """In each folder of a report, the names of the files that the report wrote there."""
@@ -58,9 +56,11 @@ def write_report(
 ) -> list[Path]:
     """Print the tables of a run, and write its tables and plots.
 
-    A ranked table per track over all datasets, and one of the few-shot scores; a problem without truth has no score, so its
-    estimates are printed instead. In files there are a table per dataset and one of every metric besides. What an earlier
-    report wrote into ``tables/`` and ``plots/`` and this one does not is removed; any other file stays.
+    A ranked table per track over all datasets, and one of the few-shot scores; where the suite names a base, the paired
+    differences to it; where the true graph was told on a track, the few-shot scores without it as a share of those with it. A
+    problem without truth has no score, so its estimates are printed instead. In files there are a table per dataset and one
+    of every metric besides. What an earlier report wrote into ``tables/`` and ``plots/`` and this one does not is removed; any
+    other file stays.
 
     Parameters
     ----------
@@ -90,13 +90,14 @@ def write_report(
     console = Console() if console is None else console
     if sort_by is not None:
         check_metric(sort_by)
-    rows = check_rows(read_rows(run_directory))
+    listed = read_rows(run_directory)
+    order, rows = list(dict.fromkeys(map(str, listed["method"]))), check_rows(listed)
     edges, targets = _read(run_directory, "edges"), _read(run_directory, "targets")
     unscored = unscored_problems(edges, targets)
     scored = rows[~_keys(rows).isin(unscored)]
     sort_by = sort_by or next((m for m in (SORT_BY, *DEFAULT_METRICS) if m in metrics_of(scored)), SORT_BY)
 
-    boards = list(_boards(scored, sort_by))
+    boards = [*_boards(scored, sort_by), *_comparisons(scored, order)]
     _print_boards([b for b in boards if per_dataset or not b.scope["dataset"]], console)
     if edges is not None and len(unscored):
         _print_estimates(rows[_keys(rows).isin(unscored)], edges[_keys(edges).isin(unscored)], targets, console)
@@ -169,11 +170,25 @@ def _boards(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
             yield from (leaderboard(rows, track=track, dataset=dataset, sort_by=sort_by) for dataset in datasets)
 
 
+def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
+    """Paired differences to the base of the suite, per track and dataset, and one track as a share of another."""
+    base = next((str(b) for b in rows["base"].dropna() if b), "") if "base" in rows else ""
+    for track in track_order(rows):
+        ran = rows[(rows["track"] == track) & (rows["status"] != "skipped")]
+        datasets = sorted(map(str, ran.loc[ran["method"] == base, "dataset"].unique()))
+        if datasets and ran["method"].nunique() > 1:
+            yield difference_board(rows, base, track=track, order=order)
+            if len(datasets) > 1:
+                yield from (difference_board(rows, base, track=track, dataset=d, order=order) for d in datasets)
+    share = share_board(rows)
+    if share is not None:
+        yield share
+
+
 def _few_shot_board(rows: pd.DataFrame, track: str) -> Iterator[Leaderboard]:
-    """The few-shot scores of a track; of one where targets are told, only if some method that was told them has any."""
+    """The few-shot scores of a track; of one where something is told, only if some method that was told it has any."""
     names = [few_shot_column(FEW_SHOT_METRIC, size) for size in few_shot_sizes(rows, FEW_SHOT_METRIC)]
-    told = rows["targets_given"].eq(True) if "targets_given" in rows else np.zeros(len(rows), dtype=bool)
-    new = rows if track == "unknown" else rows[told]
+    new = rows if track == "unknown" else rows[was_told(rows)]
     names = [name for name in names if new[name].notna().any()]
     if names:
         with_new = rows[rows["n_held_out"] > 0] if "n_held_out" in rows else rows
@@ -187,12 +202,15 @@ def _complete(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
         yield leaderboard(rows, track=track, metrics=metrics, sort_by=sort_by, subject="all-metrics")
 
 
-def _print_boards(boards: list[Leaderboard], console: Console) -> None:
+def _print_boards(boards: list[Board], console: Console) -> None:
     """The boards; how to read them is said once, after them all."""
     for board in boards:
         console.print(board, "")
     hidden = dict.fromkeys(name for board in boards for name in left_out(board, console.width))
-    lines = [*legend(boards), *([f"Not shown at this width: {', '.join(hidden)}."] if hidden else [])]
+    lines = [
+        *legend([b for b in boards if isinstance(b, Leaderboard)]),
+        *([f"Not shown at this width: {', '.join(hidden)}."] if hidden else []),
+    ]
     console.print(*(Text(line, style="dim") for line in lines), "", sep="\n")
 
 

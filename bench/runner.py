@@ -163,7 +163,7 @@ def _score(directory: Path, suite: Suite, planned: Sequence[PlannedCell], each: 
     by_problem: dict[tuple[str, int], list[PlannedCell]] = {}
     for cell in planned:
         by_problem.setdefault((cell.problem.dataset.label, cell.problem.repetition), []).append(cell)
-    tasks = [(directory, suite.name, (suite.timeout, suite.memory), cells) for cells in by_problem.values()]
+    tasks = [(directory, suite, cells) for cells in by_problem.values()]
     frames: dict[str, list[Any]] = {"rows": [], "edges": [], "targets": [], "reliability": []}
     for done, found in enumerate(each(score_problem, tasks), start=1):
         for name, rows in found.items():

@@ -16,13 +16,14 @@ import pandas as pd
 from bench import metrics, store
 from bench.columns import FAILURES, METRICS, ROW_COLUMNS, parse_few_shot
 from bench.plan import PlannedCell
+from bench.suites import Suite
 
 EDGE_ROWS_UP_TO = 100
 """Edge and target rows (for heat maps) are kept of first repetitions with at most this many variables, and always where the
 truth is not known whole: there the estimates themselves are the answer."""
 
 
-def score_problem(run: Path, suite_name: str, limits: tuple[Any, Any], plans: Sequence[PlannedCell]) -> dict[str, list[Any]]:
+def score_problem(run: Path, suite: Suite, plans: Sequence[PlannedCell]) -> dict[str, list[Any]]:
     """Rows of all cells of one problem, and the edge, target and reliability rows beside them."""
     frames: dict[str, list[Any]] = {"rows": [], "edges": [], "targets": [], "reliability": []}
     key = plans[0].problem.key
@@ -32,7 +33,7 @@ def score_problem(run: Path, suite_name: str, limits: tuple[Any, Any], plans: Se
     scored: dict[tuple[str, str], Any] = {}
     for plan in plans:
         cell = store.load_cell(run, plan.cell) if plan.cell else None
-        row = _identity_row(suite_name, limits, plan, cell)
+        row = _identity_row(suite, plan, cell)
         if cell is not None and cell.result is not None and problem is not None:
             output = plan.capabilities.edge_output
             again = (plan.cell, output)
@@ -51,19 +52,19 @@ def score_problem(run: Path, suite_name: str, limits: tuple[Any, Any], plans: Se
     return frames
 
 
-def _identity_row(suite_name: str, limits: tuple[Any, Any], plan: PlannedCell, cell: store.Cell | None) -> dict[str, Any]:
+def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> dict[str, Any]:
     problem, known = plan.problem, plan.problem.known
     diagnostics = {k: math.nan if v is None else v for k, v in known.get("diagnostics", {}).items()}
     record = cell.record if cell is not None else {"status": "skipped", "reason": plan.skipped}
-    timeout, memory = limits
     row: dict[str, Any] = {
-        "suite": suite_name,
+        "suite": suite.name,
         "track": plan.track,
         "dataset": problem.dataset.label,
         "dataset_spec": problem.dataset.spec,
         "repetition": problem.repetition,
         "problem": problem.key or f"{problem.dataset.label}#{problem.repetition}",
         "method": plan.method.label,
+        "base": suite.base,
         "method_spec": plan.method.spec,
         "targets_given": plan.targets_given,
         "graph_given": plan.graph_given,
@@ -71,8 +72,8 @@ def _identity_row(suite_name: str, limits: tuple[Any, Any], plan: PlannedCell, c
         "status": record["status"],
         "reason": record["reason"],
         "cut_short": False,
-        "time_limit": math.nan if timeout is None else timeout,
-        "memory_limit_mb": math.nan if memory is None else memory,
+        "time_limit": math.nan if suite.timeout is None else suite.timeout,
+        "memory_limit_mb": math.nan if suite.memory is None else suite.memory,
         "data_seed": problem.data_seed,
         "method_seed": plan.method_seed,
         **{k: known.get(k, 0) for k in ("n_variables", "n_environments", "n_samples", "n_held_out")},

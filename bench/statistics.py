@@ -10,7 +10,8 @@ The rules, in one place:
 - *Ranks* compare methods on the same problems: those that every ranked method met. On each problem a failure, or a score
   that is undefined for this method alone, ranks last (such methods share the last rank), so failing on hard problems is
   never rewarded as it would be by the mean. Methods are ordered by their mean rank.
-- A *paired difference* is method minus the first-ranked method, on the problems that both answered.
+- A *paired difference* is method minus the first-ranked method, or minus a base that a suite names, on the problems that
+  both answered. Costs are compared with a base as ratios (geometric means), since they differ by factors.
 
 It knows nothing of layout (``bench.tables``), and tests no hypothesis: the interval of the paired difference is all that it
 says about significance.
@@ -406,8 +407,7 @@ def _summary(
     resamples: int,
 ) -> pd.DataFrame:
     """The part of ``Comparison.summary`` that is about one metric, methods in alphabetical order."""
-    strata = value.index.get_level_values("dataset").astype(str).tolist()
-    keys = [f"{dataset}/{problem}" for dataset, problem in value.index]
+    strata, keys = _strata_and_keys(value)
     difference = value.sub(value[first], axis=0) if first is not None else value * np.nan
     methods = [str(m) for m in value.columns]
     both = np.hstack([value.to_numpy(), difference.to_numpy()])
@@ -453,3 +453,161 @@ def _verdict(entry: Any, better: str, is_first: bool, failed_where_first_answere
     if better == "neither":
         return "differs"
     return "better" if (entry.difference < 0) == (better == "lower") else "worse"
+
+
+# --- comparison with one method, and of two tracks --------------------------------------------------------------------
+
+
+def differences_to(
+    rows: pd.DataFrame,
+    base: str,
+    metrics: Sequence[str],
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> pd.DataFrame:
+    """Every method of one track against one of them, on the problems that both answered.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of one track; metric columns may be absent.
+    base : str
+        Label of the method to compare with.
+    metrics : sequence of str
+        What to compare.
+    confidence, resamples
+        Of the bootstrap intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per method (the base first) and metric: ``method``, ``metric``, ``mean`` and ``base_mean`` (over all that each
+        answered), ``scale`` ("difference", or "ratio" for costs), ``effect`` (mean of method minus base; for a ratio the
+        geometric mean of method / base) with ``low`` and ``high``, ``n_paired``, ``failures``, and ``verdict``: "first" for the
+        base itself, the rest as for :func:`compare`.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such method or metric.
+    InputError
+        If the rows hold several tracks or break :func:`check_rows`.
+
+    Notes
+    -----
+    The interval of a ratio is that of the mean difference of logarithms, exponentiated.
+    """
+    rows = check_rows(rows)
+    if rows["track"].nunique() > 1:
+        raise InputError(f"methods are compared within one track, got {', '.join(sorted(map(str, rows['track'].unique())))}")
+    ran = rows[rows["status"] != "skipped"]
+    if base not in set(ran["method"]):
+        raise UnknownName("base", base, sorted(set(map(str, ran["method"]))))
+    for metric in metrics:
+        check_metric(metric)
+    failed = _pivot(ran, "status").isin(FAILURES)
+    parts = [_differences(_values(ran, m), failed, base, m, confidence, resamples) for m in metrics]
+    order = [base, *sorted(set(map(str, ran["method"])) - {base})]
+    found = pd.concat(parts, ignore_index=True)
+    found["method"] = pd.Categorical(found["method"], order)
+    found["metric"] = pd.Categorical(found["metric"], list(metrics))
+    return found.sort_values(["method", "metric"]).reset_index(drop=True).astype({"method": "str", "metric": "str"})
+
+
+def _differences(
+    value: pd.DataFrame, failed: pd.DataFrame, base: str, metric: str, confidence: float, resamples: int
+) -> pd.DataFrame:
+    """The part of :func:`differences_to` that is about one metric."""
+    is_ratio = info(metric).group == "cost"
+    compared = value.where(value > 0).map(np.log) if is_ratio else value
+    difference = compared.sub(compared[base], axis=0)
+    low, high = bootstrap_intervals(difference, *_strata_and_keys(value), confidence=confidence, resamples=resamples)
+    frame = pd.DataFrame(
+        {
+            "method": list(map(str, value.columns)),
+            "metric": metric,
+            "mean": value.mean().to_numpy(),
+            "base_mean": float(value[base].mean()),
+            "scale": "ratio" if is_ratio else "difference",
+            "difference": difference.mean().to_numpy(),
+            "difference_low": low,
+            "difference_high": high,
+            "n_paired": difference.notna().sum().to_numpy(),
+            "failures": failed.sum().to_numpy(),
+        }
+    )
+    missed = (failed & value[[base]].notna().to_numpy()).any()
+    better = info(metric).better
+    frame["verdict"] = [_verdict(e, better, e.method == base, bool(missed[e.method])) for e in _entries(frame)]
+    frame = frame.rename(columns={"difference": "effect", "difference_low": "low", "difference_high": "high"})
+    if is_ratio:
+        frame[["effect", "low", "high"]] = np.exp(frame[["effect", "low", "high"]])
+    return frame
+
+
+def _strata_and_keys(values: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Dataset and id of each problem, for the bootstrap."""
+    return values.index.get_level_values("dataset").astype(str).tolist(), [f"{d}/{p}" for d, p in values.index]
+
+
+def shares(
+    rows: pd.DataFrame,
+    track: str,
+    of_track: str,
+    metrics: Sequence[str],
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> pd.DataFrame:
+    """What each method reaches on one track as a share of what it reaches on another, on the problems it answered on both.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of both tracks.
+    track, of_track : str
+        Tracks of the numerator and the denominator.
+    metrics : sequence of str
+        Scores of which more is better and 0 is nothing.
+    confidence, resamples
+        Of the bootstrap intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per method that has a value on both tracks, and metric: ``method``, ``metric``, ``mean`` and ``of_mean`` (of the
+        two tracks), ``share`` (their ratio) with ``low`` and ``high`` (both means over the same resampled problems), and ``n``.
+    """
+    rows = check_rows(rows)
+    here, there = (rows[rows["track"] == name] for name in (track, of_track))
+    parts = []
+    for metric in metrics:
+        check_metric(metric)
+        if here.empty or there.empty:
+            continue
+        upper, lower = _values(here, metric).align(_values(there, metric), join="inner")
+        for method in upper.columns:
+            both = pd.DataFrame({"upper": upper[method], "lower": lower[method]}).dropna()
+            if both.empty or not both["lower"].mean() > 0:
+                continue
+            low, high = _share_interval(both, confidence, resamples)
+            mean, of_mean = both.mean()
+            entry = {"method": str(method), "metric": metric, "mean": mean, "of_mean": of_mean, "share": mean / of_mean}
+            parts.append(entry | {"low": low, "high": high, "n": len(both)})
+    columns = ["method", "metric", "mean", "of_mean", "share", "low", "high", "n"]
+    return pd.DataFrame(parts, columns=columns).sort_values("method", kind="stable", ignore_index=True)
+
+
+def _share_interval(both: pd.DataFrame, confidence: float, resamples: int) -> tuple[float, float]:
+    """Interval of the ratio of two means over the same resampled problems; NaN where nothing can be resampled."""
+    strata, keys = _strata_and_keys(both)
+    groups = _strata(strata)
+    if not groups:
+        return float("nan"), float("nan")
+    tail = expanded_tail(sum(map(len, groups)), len(groups), confidence)
+    means = _bootstrap_means(both.to_numpy(), groups, generator("bootstrap", keys, resamples), resamples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = np.quantile(means[:, 0] / means[:, 1], [tail, 1 - tail])
+    share = float(both["upper"].mean() / both["lower"].mean())
+    return min(float(low), share), max(float(high), share)

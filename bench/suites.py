@@ -103,6 +103,8 @@ class Suite(_Strict):
         Files with further plugins, relative to the suite file.
     datasets, methods : list
         ``name[param=value]``, or a mapping with ``name``, ``parameters``, ``label`` (and ``repetitions`` for datasets).
+    base : str
+        Label of a method to which reports compare all others, problem by problem; empty for none.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
@@ -117,6 +119,7 @@ class Suite(_Strict):
     plugins: tuple[Path, ...] = ()
     datasets: Annotated[tuple[DatasetItem, ...], Field(min_length=1)]
     methods: Annotated[tuple[MethodItem, ...], Field(min_length=1)]
+    base: str = ""
 
     @pydantic.model_validator(mode="after")
     def _labels_are_unique(self) -> Suite:
@@ -127,6 +130,11 @@ class Suite(_Strict):
                 raise ValueError(f"{kind}: the label '{twice[0]}' stands twice; give one of them its own 'label'")
         if len(set(self.tracks)) < len(self.tracks):
             raise ValueError("tracks: each track may stand once")
+        labels = [item.label for item in self.methods]
+        if self.base and self.base not in labels:
+            close = nearest(self.base, labels)
+            hint = f"; did you mean '{close}'?" if close else ""
+            raise ValueError(f"base: expected the label of one of the methods, got '{self.base}'{hint}")
         return self
 
     def changed(self, **values: Any) -> Suite:
@@ -154,9 +162,11 @@ class Suite(_Strict):
         UnknownName
             If a filter names nothing.
         """
+        chosen = _select(self.methods, methods, "method") or self.methods
         return self.changed(
-            methods=_select(self.methods, methods, "method") or None,
+            methods=chosen,
             datasets=_select(self.datasets, datasets, "dataset") or None,
+            base=self.base if self.base in {item.label for item in chosen} else "",
         )
 
     def with_methods(self, names: Sequence[str]) -> Suite:

@@ -1,4 +1,4 @@
-"""Ranked tables as files: CSV with the unrounded numbers, Markdown and LaTeX with the texts of the terminal."""
+"""Tables as files: CSV with the unrounded numbers, Markdown and LaTeX with the texts of the terminal."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ import jinja2
 
 from bench.files import write_atomic
 from bench.labels import NOTHING
-from bench.tables import Cell, Column, Leaderboard, columns, legend
+from bench.tables import Board, Cell, Column
 
 
-def to_csv(board: Leaderboard) -> str:
-    """The numbers of a board, tidy and unrounded: a line per method and metric."""
-    frame = board.comparison.summary.copy()
-    for name, value in reversed(board.scope.items()):
-        frame.insert(0, name, value)
-    for column in ("targets_given", "edge_output"):
-        frame[column] = frame["method"].map(board.methods[column])
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+def to_csv(board: Board) -> str:
+    """The numbers of a board, tidy and unrounded."""
+    return str(board.numbers().to_csv(index=False, lineterminator="\n"))
 
 
 _MARKDOWN = jinja2.Environment(keep_trailing_newline=True, undefined=jinja2.StrictUndefined).from_string(
@@ -72,9 +67,9 @@ _LATEX = jinja2.Environment(
 )
 
 
-def to_markdown(board: Leaderboard) -> str:
+def to_markdown(board: Board) -> str:
     """A board as a GitHub-flavoured table with its footnotes."""
-    shown = columns(board)
+    shown = board.columns()
 
     def text(cell: Cell, column: Column) -> str:
         if column.left:
@@ -86,14 +81,14 @@ def to_markdown(board: Leaderboard) -> str:
         title=board.title,
         heads=[c.head for c in shown],
         rules=["---" if c.left else "---:" for c in shown],
-        rows=[[text(c.cells[i], c) for c in shown] for i in range(len(board.methods))],
-        notes=[*board.notes, *legend([board])],
+        rows=[[text(c.cells[i], c) for c in shown] for i in range(len(shown[0].cells))],
+        notes=[*board.notes, *board.how_to_read()],
     )
 
 
-def to_latex(board: Leaderboard) -> str:
+def to_latex(board: Board) -> str:
     """A board as a LaTeX table (booktabs), intervals in small type under the means."""
-    shown = columns(board)
+    shown = board.columns()
 
     def number(cell: Cell, column: Column) -> str:
         return escape_latex(cell.text + cell.mark, minus=not column.left)
@@ -106,9 +101,9 @@ def to_latex(board: Leaderboard) -> str:
         heads=[escape_latex(c.head) for c in shown],
         rules=["l" if c.left else "r" for c in shown],
         rows=[
-            ([number(c.cells[i], c) for c in shown], [interval(c.cells[i]) for c in shown]) for i in range(len(board.methods))
+            ([number(c.cells[i], c) for c in shown], [interval(c.cells[i]) for c in shown]) for i in range(len(shown[0].cells))
         ],
-        notes=[escape_latex(note) for note in [*board.notes, *legend([board])]],
+        notes=[escape_latex(note) for note in [*board.notes, *board.how_to_read()]],
     )
 
 
@@ -155,9 +150,7 @@ Format = Literal["csv", "md", "tex"]
 _WRITERS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
-def write_tables(
-    boards: Iterable[Leaderboard], directory: Path, formats: Sequence[Format] = ("csv", "md", "tex")
-) -> list[Path]:
+def write_tables(boards: Iterable[Board], directory: Path, formats: Sequence[Format] = ("csv", "md", "tex")) -> list[Path]:
     """Write each board in each format, whole or not at all; return the paths.
 
     Boards whose names coincide (labels that differ in punctuation only) are numbered.

@@ -1,13 +1,15 @@
-"""Ranked tables: one :class:`Leaderboard`, the same texts in every format, and how it is laid out in a terminal.
+"""Tables: what every :class:`Board` offers, ranked ones (:class:`Leaderboard`), and how a board is laid out in a terminal.
 
-The texts of the cells are made once. How the numbers come about is the business of ``bench.statistics``, what stands under a
-table that of ``bench.footnotes``, files are made by ``bench.table_files``.
+The texts of the cells are made once, the same for every format. How the numbers come about is the business of
+``bench.statistics``, what stands under a table that of ``bench.footnotes``; boards that compare with one method or of two
+tracks are made by ``bench.differences``, files by ``bench.table_files``.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from bench.columns import parse_few_shot
+from bench.columns import parse_few_shot, scores_the_graph
 from bench.errors import UnknownName
 from bench.footnotes import footnotes
 from bench.labels import NOTHING, SORT_BY, TRACK_TITLES, format_interval, format_value, head, short_label, slug
@@ -35,6 +37,9 @@ DEFAULT_METRICS = (
 )
 """Shown by default; a terminal too narrow for all of them loses the last ones first."""
 
+UNTOLD_SORT_BY = "target_f1"
+"""Orders the methods where the graph was told."""
+
 _EDGE_MARKS = {"binary": "ᵇ", "score": "ˢ", "posterior": "ᵖ"}
 _EDGE_WORDS = {"binary": "a binary graph", "score": "scores", "posterior": "posterior probabilities"}
 _LEVEL_MARKS = {"level": " ≈", "level_where_answered": " (≈)"}
@@ -43,8 +48,63 @@ _LEVEL_MARKS = {"level": " ≈", "level_where_answered": " (≈)"}
 # --- the table before it has a format ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One entry: the number, and what stands under or behind it (an interval)."""
+
+    text: str
+    interval: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of texts; ``metric`` where a narrow terminal may drop it."""
+
+    head: str
+    cells: tuple[Cell, ...]
+    metric: str | None = None
+    left: bool = False
+
+
+class Board(ABC):
+    """A table before it has a format: texts for those who read it, numbers for those who compute.
+
+    ``name`` is the stem of its files, ``title`` says what, where and over how many problems, ``notes`` are its footnotes,
+    ``scope`` its ``track`` and ``dataset`` (empty where pooled).
+    """
+
+    __slots__ = ()
+
+    name: str
+    title: str
+    notes: tuple[str, ...]
+    scope: dict[str, str]
+
+    @abstractmethod
+    def columns(self) -> list[Column]:
+        """The columns as texts."""
+
+    @abstractmethod
+    def numbers(self) -> pd.DataFrame:
+        """The same, tidy and unrounded."""
+
+    def how_to_read(self) -> list[str]:
+        """What a board that stands alone says besides its notes."""
+        return []
+
+    def strong(self) -> int | None:
+        """The row that stands out, None for none."""
+        return None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(self.title, style="bold")  # not the table's own title, which folds at the width of the table
+        yield terminal_table(self, options.max_width)
+        yield from (Text(note, style="dim") for note in self.notes)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Leaderboard:
+class Leaderboard(Board):
     """A ranked table of one track.
 
     Parameters
@@ -73,29 +133,23 @@ class Leaderboard:
     notes: tuple[str, ...]
     scope: dict[str, str]
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(self.title, style="bold")  # not the table's own title, which folds at the width of the table
-        yield terminal_table(self, options.max_width)
-        yield from (Text(note, style="dim") for note in self.notes)
+    def columns(self) -> list[Column]:
+        return columns(self)
 
+    def numbers(self) -> pd.DataFrame:
+        """A line per method and metric."""
+        frame = self.comparison.summary.copy()
+        for name, value in reversed(self.scope.items()):
+            frame.insert(0, name, value)
+        for column in ("targets_given", "edge_output"):
+            frame[column] = frame["method"].map(self.methods[column])
+        return frame
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One entry: the number, and what stands under or behind it (an interval)."""
+    def how_to_read(self) -> list[str]:
+        return legend([self])
 
-    text: str
-    interval: str = ""
-    mark: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of texts; ``metric`` where a narrow terminal may drop it."""
-
-    head: str
-    cells: tuple[Cell, ...]
-    metric: str | None = None
-    left: bool = False
+    def strong(self) -> int | None:
+        return None if self.comparison.first is None else list(self.methods.index).index(self.comparison.first)
 
 
 def leaderboard(
@@ -108,6 +162,9 @@ def leaderboard(
     subject: str = "",
 ) -> Leaderboard:
     """Rank the methods of a track, on one dataset or on all of them.
+
+    Where the true graph was told, its scores say nothing: they are left out, and ``target_f1`` takes the place of one that
+    was to order the methods.
 
     Methods without a value in any column, which have not failed either, are named under the table and have no row.
 
@@ -138,6 +195,9 @@ def leaderboard(
     rows = _only(check_rows(rows), "track", track)
     if dataset is not None:
         rows = _only(rows, "dataset", dataset)
+    told = [] if track != "graph" else [m for m in dict.fromkeys([sort_by, *metrics]) if scores_the_graph(m)]
+    metrics = [m for m in metrics if m not in told]
+    sort_by = UNTOLD_SORT_BY if sort_by in told else sort_by
     comparison = compare(rows, metrics, sort_by=sort_by)
     wanted = list(dict.fromkeys([sort_by, *metrics]))
     valued = comparison.summary.groupby("metric")["n"].sum().gt(0)
@@ -145,6 +205,7 @@ def leaderboard(
     unvalued = [short_label(m) for m in wanted if m not in shown]
     silent = _silent(comparison, shown)
     notes = footnotes(rows, comparison, shown, silent)
+    notes += ["Scores of the graph are left out: every method was told it."] if told else []
     notes += [f"Left out, as no method has a value: {', '.join(unvalued)}."] if unvalued else []
     datasets = sorted(map(str, rows["dataset"].unique()))
     where = "; ".join(datasets) if len(datasets) <= 3 else f"{len(datasets)} datasets"
@@ -261,28 +322,27 @@ def legend(boards: Sequence[Leaderboard]) -> list[str]:
 # --- the terminal -----------------------------------------------------------------------------------------------------
 
 
-def terminal_table(board: Leaderboard, width: int) -> Table:
+def terminal_table(board: Board, width: int) -> Table:
     """The table for a terminal of so many characters; :func:`left_out` names the columns for which there is no room."""
     shown, widths = _fitted(board, width)
     table = Table(header_style="bold")
     table.box, table.show_edge, table.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)  # two spaces between columns
     for column, room in zip(shown, widths, strict=True):
         table.add_column(column.head, justify="left" if column.left else "right", width=room, overflow="fold")
-    for i, method in enumerate(board.methods.index):
-        first = method == board.comparison.first
-        table.add_row(*(_terminal_cell(column.cells[i]) for column in shown), style="bold" if first else None)
+    for i in range(len(shown[0].cells)):
+        table.add_row(*(_terminal_cell(column.cells[i]) for column in shown), style="bold" if i == board.strong() else None)
     return table
 
 
-def left_out(board: Leaderboard, width: int) -> list[str]:
+def left_out(board: Board, width: int) -> list[str]:
     """Metrics for which a terminal of so many characters has no room."""
     shown = {column.metric for column in _fitted(board, width)[0]}
-    return [short_label(m) for m in board.metrics[1:] if m not in shown]
+    return [short_label(c.metric) for c in board.columns() if c.metric is not None and c.metric not in shown]
 
 
-def _fitted(board: Leaderboard, width: int) -> tuple[list[Column], list[int]]:
+def _fitted(board: Board, width: int) -> tuple[list[Column], list[int]]:
     """Columns that fit and their widths: long labels fold and the last metrics go, but what room is left is the labels'."""
-    shown = columns(board)
+    shown = board.columns()
     widths = [_width(column) for column in shown]
     whole = widths[0]
     widths[0] = min(whole, width // 3 if width >= 100 else 16)

@@ -41,6 +41,18 @@ def rows_of_track(rows: pd.DataFrame, track: str) -> pd.DataFrame:
     return rows
 
 
+GRAPH_TOLD = ", true graph told"
+"""After the name of a method where it stands for its rows of the graph track beside those of another one."""
+
+
+def rows_with_graph_told(rows: pd.DataFrame, track: str) -> pd.DataFrame:
+    """The rows of the graph track as if they were of ``track``, each method under a name of its own; none for that track."""
+    if "graph_given" not in rows:
+        return rows.iloc[:0]
+    told: pd.DataFrame = rows[rows["graph_given"].eq(True) & (rows["track"] != track)]
+    return told.assign(track=track, method=told["method"].astype(str) + GRAPH_TOLD)
+
+
 def drawn(order: Sequence[str], rows: pd.DataFrame) -> list[str]:
     """The methods of some rows, in the given order; others follow by name."""
     present = set(rows["method"])

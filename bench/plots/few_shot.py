@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.columns import few_shot_column, info
 from bench.plots.data import (
+    GRAPH_TOLD,
     datasets_with_values,
     drawn,
     error_lengths,
@@ -23,6 +25,7 @@ from bench.plots.data import (
     need_values,
     remarks,
     rows_of_track,
+    rows_with_graph_told,
     summaries,
 )
 from bench.plots.style import (
@@ -51,7 +54,8 @@ def plot_few_shot(
 ) -> Figure:
     """A target metric on held-out environments against the samples per environment, a panel per dataset.
 
-    Average precision has its chance level, the prevalence, as a dashed line; AUROC has .5. Parameters as in
+    Average precision has its chance level, the prevalence, as a dashed line; AUROC has .5. What a method reaches on the same
+    problems with the true graph told (graph track) is a dotted curve with hollow markers of its own. Parameters as in
     :func:`plot_scores`.
 
     Raises
@@ -59,8 +63,12 @@ def plot_few_shot(
     NothingToPlot
         If no method has a few-shot value.
     """
-    styles = styles or method_styles(rows["method"])
-    rows = rows_of_track(rows, track)
+    styles = dict(styles or method_styles(rows["method"]))
+    graph_told = rows_with_graph_told(rows, track)
+    rows = pd.concat([rows_of_track(rows, track), graph_told], ignore_index=True)
+    told = set(graph_told["method"])
+    styles |= {name: replace(styles[name.removesuffix(GRAPH_TOLD)], line=":", hollow=True) for name in told}
+    order = [name for method in order for name in (method, method + GRAPH_TOLD) if name == method or name in told]
     sizes = few_shot_sizes(rows, metric)
     names = [few_shot_column(metric, size) for size in sizes]
     if not names:
@@ -75,7 +83,8 @@ def plot_few_shot(
     height = max(3.0 * math.ceil(len(datasets) / n_columns), legend_height)
     title = f"Few-shot {info(metric).label} on unseen environments · {track_title(track)}"
     with look():
-        figure = framed_figure(width, height, title, _caption(metric) + remarks(rows, methods))
+        caption = _caption(metric, graph_told=bool(told & set(methods))) + remarks(rows, methods)
+        figure = framed_figure(width, height, title, caption)
         for i, (axes, dataset) in enumerate(zip(panels(figure, len(datasets), sharey=True), datasets, strict=True)):
             of_dataset = rows[rows["dataset"] == dataset]
             _draw_curves(axes, of_dataset, names, sizes, methods, styles)
@@ -89,9 +98,10 @@ def plot_few_shot(
     return figure
 
 
-def _caption(metric: str) -> str:
+def _caption(metric: str, *, graph_told: bool) -> str:
     return (
         f"Mean over problems; {INTERVALS}; curves are moved sideways a little to keep bars apart. "
+        + ("Dotted, hollow: the same method on the same problems with the true graph told. " if graph_told else "")
         + (f"Dashed grey line: {_CHANCE[metric]}. " if metric in _CHANCE else "")
         + "Held-out environments were never seen by fit; a method that cannot adapt was fitted anew on training and all "
         "held-out environments of a size together."
@@ -121,6 +131,7 @@ def _draw_curves(
             yerr=error_lengths(curve),
             color=style.colour,
             marker=style.marker,
+            markerfacecolor=style.face,
             linestyle=style.line,
             markersize=5,
             linewidth=1.4,

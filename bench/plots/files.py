@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bench.columns import scores_the_graph
 from bench.files import write_atomic
-from bench.labels import SORT_BY, slug, track_order
+from bench.labels import SORT_BY, slug, track_order, was_told
 from bench.plots.data import few_shot_sizes, method_order
 from bench.plots.few_shot import plot_few_shot
 from bench.plots.heat_map import plot_edges
@@ -50,7 +51,8 @@ def write_plots(
 
     Of the first track (targets unknown, where there is one) the main scores, few-shot curves, run time, the edges of one
     problem per dataset, and reliability. Of a further track, the scores and run time that the methods which were told
-    the targets add to it; nothing where nobody was told.
+    something add to it; nothing where nobody was told. Where that is the graph, no score of the graph is drawn, and the
+    few-shot curves stand beside those of the first track.
 
     Parameters
     ----------
@@ -90,6 +92,8 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
     for track in (first, *others):
         look_of: dict[str, Any] = {"track": track, "order": order, "styles": styles}
         shown = scores if track == first else _told(rows[rows["track"] == track], scores)
+        if track == "graph":
+            shown = [m for m in shown if not scores_the_graph(m)]
         for metric in shown:
             yield f"scores-{track}-{metric}", partial(plot_scores, rows, metric, **look_of)
         if track == first:
@@ -98,7 +102,7 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
                     yield f"few-shot-{track}-{metric}", partial(plot_few_shot, rows, metric, **look_of)
         if sort_by in shown:
             yield f"run-time-{track}-{sort_by}", partial(plot_run_time, rows, sort_by, **look_of)
-        if track == first and edges is not None:
+        if track == first != "graph" and edges is not None:
             for dataset, of_problem in _first_problems(edges[edges["track"] == track]):
                 yield f"edges-{track}-{slug(dataset)}", partial(plot_edges, of_problem, track=track, order=order)
         if track == first and reliability is not None:
@@ -107,10 +111,8 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
 
 
 def _told(rows: pd.DataFrame, metrics: list[str]) -> list[str]:
-    """The metrics of which a method that was told the targets has a value."""
-    if "targets_given" not in rows:
-        return []
-    told = rows[rows["targets_given"].eq(True) & (rows["status"] == "ok")]
+    """The metrics of which a method that was told something has a value."""
+    told = rows[was_told(rows) & (rows["status"] == "ok")]
     return [m for m in metrics if m in told and told[m].notna().any()]
 
 

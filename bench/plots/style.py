@@ -53,6 +53,12 @@ class Style:
     colour: tuple[float, float, float]
     marker: str
     line: Any
+    hollow: bool = False
+
+    @property
+    def face(self) -> Any:
+        """Colour inside the marker."""
+        return "white" if self.hollow else self.colour
 
 
 # The colour-blind palette of seaborn without grey and its two palest, then three dark ones, told apart by lightness.
@@ -218,7 +224,16 @@ def add_legend(
     def handle(method: str) -> Line2D:
         style = styles[method]
         line: Any = style.line if lines else "none"
-        return Line2D([], [], color=style.colour, marker=style.marker, linestyle=line, markersize=5, label=labels[method])
+        return Line2D(
+            [],
+            [],
+            color=style.colour,
+            marker=style.marker,
+            markerfacecolor=style.face,
+            linestyle=line,
+            markersize=5,
+            label=labels[method],
+        )
 
     handles = [*map(handle, labels), *more]
     figure.legend(handles=handles, loc="outside right center", frameon=False, handlelength=2.6 if lines else 1.2)

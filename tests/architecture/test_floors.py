@@ -12,7 +12,7 @@ FLOORS = {
     1: "bootstrap data_directory draws experiments gaussian graphs interventions registry scm sortability",
     2: "methods datasets preprocessing metrics",
     3: "cells child compute isolation keeper parallel plan runner scoring store suites testing",
-    4: "estimates footnotes labels plots regression report statistics table_files tables",
+    4: "differences estimates footnotes labels plots regression report statistics table_files tables",
     5: "cli progress run_bench",
 }
 TOP_LEVEL = ("bench", "methods", "datasets", "run_bench")

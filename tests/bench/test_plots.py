@@ -228,6 +228,26 @@ def test_few_shot_legend_names_every_method_in_order(rows):
     assert [t.get_text().replace("\n", "") for t in legend.get_texts()] == [*order, "chance"]
 
 
+def test_few_shot_curves_with_the_graph_told_are_curves_of_their_own():
+    rows = rows_frame(("gies", "ut_igsp"), ("er",), tracks=("unknown", "graph"), repetitions=4, sizes=(3, 10))
+    rows["graph_given"] = (rows["track"] == "graph") & (rows["method"] == "gies")
+    rows.loc[rows["track"] == "graph", "status"] = np.where(rows.loc[rows["track"] == "graph", "graph_given"], "ok", "skipped")
+    columns = [f"few_shot_target_f1_n{n}" for n in (3, 10)]
+    figure = plot_few_shot(rows, "target_f1", track="unknown", order=["ut_igsp", "gies"])
+    curves = bars(panels(figure)["er"])
+    assert list(curves) == ["ut_igsp", "gies", "gies, true graph told"]
+    for method, track in (("gies", "unknown"), ("gies, true graph told", "graph")):
+        of_track = rows[(rows["track"] == track) & (rows["method"] == "gies")]
+        np.testing.assert_allclose(curves[method].lines[0].get_ydata().astype(float), of_track[columns].mean())
+    learned, told = (curves[m].lines[0] for m in ("gies", "gies, true graph told"))
+    assert learned.get_color() == told.get_color()
+    assert (told.get_linestyle(), told.get_markerfacecolor()) == (":", "white")
+    assert "with the true graph told" in caption_of(figure)
+    alone = plot_few_shot(rows[rows["track"] == "graph"], "target_f1", track="graph")
+    assert list(bars(panels(alone)["er"])) == ["gies"]
+    assert "Dotted" not in caption_of(alone)
+
+
 def test_without_held_out_environments_there_is_no_curve():
     with pytest.raises(NothingToPlot, match="no held-out environments"):
         plot_few_shot(rows_frame(sizes=(), repetitions=1), "target_f1", track="unknown")
@@ -529,6 +549,21 @@ def test_a_further_track_shows_only_what_the_methods_that_were_told_the_targets_
     rows["targets_given"] = (rows["track"] == "oracle") & (rows["method"] == "told")
     somebody = {p.stem for p in write_plots(rows, tmp_path, **frames).written}
     assert somebody - nobody == {f"scores-oracle-{SHD}", f"run-time-oracle-{SHD}"}
+
+
+def test_on_the_graph_track_no_score_of_the_graph_is_drawn(tmp_path):
+    scores = {SHD: 1.0, "target_f1": 0.5, "fit_seconds": 1.0}
+    rows = pd.DataFrame(
+        [row("a", f"p{i}", track=t, graph_given=t == "graph", **scores) for t in ("unknown", "graph") for i in "01"]
+    )
+    frames = {"edges": edges_frame(("a",), track="graph", n_variables=3)}
+    assert {p.stem for p in write_plots(rows, tmp_path, **frames).written} == {
+        *(f"scores-unknown-{metric}" for metric in (SHD, "target_f1")),
+        f"run-time-unknown-{SHD}",
+        "scores-graph-target_f1",
+    }
+    alone = write_plots(rows[rows["track"] == "graph"], tmp_path, **frames).written
+    assert {p.stem for p in alone} == {"scores-graph-target_f1"}
 
 
 def test_a_run_of_the_oracle_track_alone_has_its_plots(tmp_path):

@@ -276,3 +276,14 @@ def test_preparing_changes_nothing_in_the_problem():
     before = problem.fingerprint
     prepare(problem, transform="sqrt", seed=0)
     assert Problem(problem.observed, problem.truth, problem.held_out).fingerprint == before
+
+
+def test_what_is_told_is_shuffled_with_the_columns():
+    problem = make()
+    environments = tuple(dataclasses.replace(e, targets=frozenset({0})) for e in problem.observed.environments)
+    told = Observed(environments, problem.truth.adjacency)
+    prepared = prepare(Problem(told, problem.truth), seed=4)
+    assert prepared.order.tolist() != sorted(prepared.order)
+    np.testing.assert_array_equal(prepared.problem.observed.graph, prepared.problem.truth.adjacency)
+    place = prepared.order.tolist().index(0)
+    assert [e.targets for e in prepared.problem.observed.environments] == [{place}] * len(environments)

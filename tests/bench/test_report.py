@@ -114,6 +114,44 @@ def test_the_oracle_track_has_few_shot_scores_only_of_methods_that_were_told_the
     assert text.count("few-shot ·") == 2
 
 
+def test_a_base_has_its_differences_printed_and_written_and_without_one_there_are_none(tmp_path, unplotted):
+    rows = rows_frame(("empty", "ut_igsp", "gies"), ("er", "sf"), repetitions=6, sizes=(3,))
+    paths, text = report(run_directory(tmp_path / "none", rows=rows.assign(base="")))
+    assert "difference to" not in text
+    assert not [p for p in paths if p.name.startswith("difference")]
+    paths, text = report(run_directory(tmp_path / "base", rows=rows.assign(base="gies")))
+    assert text.count("difference to gies · er; sf · 12 problems") == 1
+    names = ("difference-unknown", "difference-unknown-er", "difference-unknown-sf")
+    assert {p.name for p in paths if p.name.startswith("difference")} == {
+        f"{n}.{f}" for n in names for f in ("csv", "md", "tex")
+    }
+    markdown = (tmp_path / "base" / "tables" / "difference-unknown.md").read_text()
+    assert re.findall(r"^\| `(.*?)`", markdown, re.MULTILINE) == ["gies", "empty", "ut_igsp"]  # in the order of the suite
+    _, text = report(tmp_path / "base", per_dataset=True)
+    assert "difference to gies · sf · 6 problems" in text
+
+
+def test_the_graph_track_shows_targets_alone_and_its_few_shot_scores_are_the_measure_of_those_without(tmp_path, unplotted):
+    rows = rows_frame(("ut_igsp", "gies"), ("er",), tracks=("unknown", "graph"), repetitions=6, sizes=(3,))
+    rows["graph_given"] = rows["track"] == "graph"
+    column = "few_shot_target_average_precision_n3"
+    rows.loc[rows["graph_given"], column] = 1.0
+    rows.loc[~rows["graph_given"], column] = 0.97
+    paths, text = report(run_directory(tmp_path, rows=rows))
+    flat = " ".join(text.split())
+    assert "graph track (true graph told, targets unknown) · er · 6 problems" in flat
+    assert "Scores of the graph are left out: every method was told it." in flat
+    assert "as a share of the same with the true graph told" in flat
+    assert flat.count("97.0%") == 2
+    told = (tmp_path / "tables" / "leaderboard-graph.md").read_text()
+    assert "SHD" not in told
+    assert "edge AP" not in told
+    assert "target F1" in told.splitlines()[2]
+    assert {"few-shot-share-of-true-graph.csv", "leaderboard-graph-few-shot.md"} <= {p.name for p in paths}
+    complete = pd.read_csv(tmp_path / "tables" / "leaderboard-graph-all-metrics.csv")
+    assert not [m for m in complete["metric"] if m.startswith(("edge", "shd"))]
+
+
 def test_few_shot_tables_count_the_problems_with_held_out_environments(tmp_path, unplotted):
     rows = small_rows(datasets=("er", "sf"))
     rows["n_held_out"] = np.where(rows["dataset"] == "er", 10, 0)

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.errors import InputError, UnknownName
-from bench.statistics import MINIMUM_PAIRS, bootstrap_intervals, check_rows, compare, expanded_tail, metrics_of, rank
+from bench.statistics import (
+    MINIMUM_PAIRS,
+    bootstrap_intervals,
+    check_rows,
+    compare,
+    differences_to,
+    expanded_tail,
+    metrics_of,
+    rank,
+    shares,
+)
 
 SHD = "shd_interventional"
 
@@ -307,3 +317,54 @@ def test_a_frame_without_its_columns_a_double_row_and_an_unknown_status_are_refu
         compare(rows, ["shdd"], sort_by=SHD)
     with pytest.raises(InputError, match="one track"):
         compare(pd.concat([rows, rows.assign(track="oracle")]), [SHD], sort_by=SHD)
+
+
+# --- comparison with one method, and of two tracks --------------------------------------------------------------------
+
+
+def test_differences_to_a_base_are_those_of_the_comparison_where_the_base_is_first():
+    rows = rows_frame(("a", "b", "c"), repetitions=8, failures={"a": 0.3})
+    metrics = [SHD, "target_f1", "edge_average_precision"]
+    compared = compare(rows, metrics, sort_by=SHD)
+    found = differences_to(rows.sample(frac=1, random_state=0), compared.first, metrics).set_index(["method", "metric"])
+    for e in compared.summary.itertuples(index=False):
+        mine = found.loc[(e.method, e.metric)]
+        expected = [e.difference, e.difference_low, e.difference_high, e.n_paired, e.mean, e.failures]
+        columns = ["effect", "low", "high", "n_paired", "mean", "failures"]
+        np.testing.assert_allclose(mine[columns].astype(float), expected, rtol=1e-12)  # sums in blocks of other columns
+        assert mine["verdict"] == e.verdict
+
+
+def test_costs_are_compared_as_geometric_mean_ratios_over_what_both_answered():
+    seconds = {"base": [1.0, 2.0, 4.0, "timeout"], "slow": [2.0, 8.0, "timeout", 1.0]}
+    found = differences_to(table(seconds, "fit_seconds"), "base", ["fit_seconds"]).set_index("method")
+    assert found.loc["slow", ["scale", "n_paired", "verdict"]].tolist() == ["ratio", 2, "too_few"]
+    assert found.loc["slow", "effect"] == pytest.approx(np.sqrt(2 * 4))
+    assert found.loc["slow", "low"] == pytest.approx(2)  # two problems: the whole range of the bootstrap means
+    assert found.loc["slow", "high"] == pytest.approx(4)
+    assert found.loc["base", "effect"] == 1
+
+
+def test_the_interval_of_a_share_is_that_of_the_delta_method_with_many_problems():
+    rng = np.random.default_rng(0)
+    lower = rng.uniform(0.5, 1.0, 400)
+    upper = 0.9 * lower + rng.normal(0, 0.05, 400)
+    metric = "target_f1"
+    rows = pd.concat([table({"m": upper}, metric), table({"m": lower}, metric, track="graph")])
+    found = shares(rows.sample(frac=1, random_state=0), "unknown", "graph", [metric]).iloc[0]
+    share = upper.mean() / lower.mean()
+    error = (upper - share * lower).std() / lower.mean() / np.sqrt(400)
+    assert found["share"] == pytest.approx(share)
+    assert found["n"] == 400
+    # Monte-Carlo error of a tail quantile from 10,000 resamples: about 0.03 standard errors; five times that.
+    assert abs(found["low"] - (share - 1.96 * error)) < 0.15 * error
+    assert abs(found["high"] - (share + 1.96 * error)) < 0.15 * error
+
+
+def test_a_share_is_over_the_problems_answered_on_both_tracks():
+    metric = "target_f1"
+    here = table({"m": [0.5, "timeout", 0.9], "only_here": [1.0] * 3}, metric)
+    there = table({"m": [1.0, 1.0, np.nan]}, metric, track="graph")
+    found = shares(pd.concat([here, there]), "unknown", "graph", [metric])
+    assert found[["method", "share", "n"]].to_numpy().tolist() == [["m", 0.5, 1]]
+    assert found[["low", "high"]].isna().all(axis=None)  # one problem says nothing of the spread

@@ -56,6 +56,7 @@ def test_a_suite_survives_being_written_and_read(write):
         (("n_observational=50", "n_observational=many"), r"datasets\[0\]: the 'n_observational' parameter .*got 'many'"),
         (("repetitions: 2", "repetitions: 0"), r"datasets\[1\]\.repetitions"),
         (("timeout: 5", "tracks: [oracel]"), r"tracks\[0\]: .*'unknown', 'oracle' or 'graph', got 'oracel'"),
+        (("timeout: 5", "base: emty"), "base: expected the label of one of the methods, got 'emty'; did you mean 'empty'"),
         (("timeout: 5", "preprocessing: {scalling: none}"), r"'preprocessing\.scalling'; did you mean 'scaling'"),
         (("timeout: 5", "plugins: [absent.py]"), r"absent\.py.*no such file"),
         (("timeout: 5", "plugins: absent.py"), "plugins: expected a list"),
@@ -110,6 +111,14 @@ def test_filters_keep_add_and_change_entries(write):
     assert [d.label for d in default] == ["synthetic[n_observational=50]"]  # ten variables are the default
     added = suite.selected(methods=["empty", "marginal"]).methods
     assert [m.label for m in added] == ["empty", "marginal"]
+
+
+def test_a_base_that_is_filtered_out_is_no_base_any_more(write):
+    suite = load_suite(write(GOOD.replace("timeout: 5", "base: empty")))
+    assert suite.base == "empty"
+    assert suite.selected(datasets=["synthetic"]).base == "empty"
+    assert suite.selected(methods=["empty"]).base == "empty"
+    assert suite.selected(methods=["random"]).base == ""
 
 
 def test_a_filter_need_not_repeat_what_an_entry_says(write):

@@ -142,7 +142,11 @@ def test_targets_are_told_on_the_oracle_track_alone(plugins, tmp_path):
 
 def test_the_true_graph_is_told_on_the_graph_track_alone(plugins, tmp_path):
     suite = _suite(
-        ["graph_told", "graph_welcome", "witness", "told"], parameters=HELD_OUT, tracks=["unknown", "graph"], repetitions=3
+        ["graph_told", "graph_welcome", "witness", "told"],
+        parameters=HELD_OUT,
+        tracks=["unknown", "graph"],
+        repetitions=3,
+        base="graph_welcome",
     )
     rows = runner.run(suite, output=tmp_path)
     known = rows.set_index(["track", "method", "repetition"])
@@ -164,6 +168,7 @@ def test_the_true_graph_is_told_on_the_graph_track_alone(plugins, tmp_path):
         for adapted in store.load_cell(tmp_path, graph.loc["graph_told", "cell"]).result.adapted.values():
             np.testing.assert_array_equal(adapted.target_probability, np.tile(roots, (4, 1)))  # the refits were told as well
     assert not rows["targets_given"].any()
+    assert rows["base"].eq("graph_welcome").all()
 
 
 def test_a_graph_that_is_not_told_changes_no_hash(plugins, tmp_path):
