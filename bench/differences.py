@@ -185,6 +185,8 @@ def share_board(rows: pd.DataFrame, *, track: str = "unknown", of_track: str = "
     """
     rows = check_rows(rows)
     metrics = few_shot_columns(rows[rows["track"] == of_track])
+    if not metrics:
+        return None
     datasets = sorted(map(str, rows["dataset"].unique()))
     parts = [shares(rows[rows["dataset"].astype(str) == d], track, of_track, metrics).assign(dataset=d) for d in datasets]
     if len(datasets) > 1:
