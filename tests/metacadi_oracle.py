@@ -124,7 +124,7 @@ class Regression:
         prior, n, v = self.prior, self.n, v[:, None]
         contrast = np.column_stack([-w, np.ones(len(w))])
         outer = np.einsum("sa,sb->sab", contrast, contrast).reshape(len(w), -1)
-        squares = np.maximum(outer @ self.grams.reshape(len(n), -1).T, 0.0)
+        squares = np.maximum(outer @ self.grams.reshape(len(n), outer.shape[1]).T, 0.0)
         sums = contrast @ self.grams[:, 0, :].T
         kept = -n / 2 * (LOG_2_PI + np.log(v)) - squares / (2 * v)
         shares = prior.shift_strength + n
@@ -140,10 +140,11 @@ class Regression:
         """log Z, the probability that each environment is a target, (K,), and the effective number of points."""
         K, pi = len(self.n), self.prior.target
         prior = NormalInverseGamma(np.zeros((self.m + 1, self.m + 1)), 0.0, *self.shared)
-        # Assignments to begin with: all kept, half kept, none, each environment alone; and a broad one.
-        keeps = [np.ones(K), np.full(K, 0.5), np.zeros(K), *np.eye(K)] if K else [np.ones(0)]
-        broad = [self.posterior(np.full(K, 0.7), 0.3), self.posterior(np.zeros(K))] * 3
-        components = broad + [self.posterior(k) for k in keeps]
+        # What adaptation must not lose sight of: all environments kept by half, none, and each alone.
+        lasting = [self.posterior(np.full(K, 0.7), 0.3), self.posterior(np.zeros(K))] * 2 + [
+            self.posterior(k) for k in np.eye(K)
+        ]
+        components = [*lasting, self.posterior(np.ones(K)), self.posterior(np.full(K, 0.5))]
         size, round_ = N_POINTS, 0
         while True:
             each = max(1, size // len(components))
@@ -164,7 +165,7 @@ class Regression:
             # What the points found likely is where the next round draws: expected and drawn assignments.
             chosen = targets[rng.choice(len(w), N_ADAPTED, p=weights)]
             keeps = [1 - weights @ targets, *(1 - chosen), *(rng.random(chosen.shape) > chosen)]
-            components = broad + [self.posterior(np.asarray(k, dtype=float)) for k in keeps]
+            components = lasting + [self.posterior(np.asarray(k, dtype=float)) for k in keeps]
             if effective > ENOUGH_FOR_MOMENTS:
                 components += [NormalInverseGamma.like(w, v, weights)] * 6
 
