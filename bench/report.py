@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from bench.columns import few_shot_column
+from bench.columns import few_shot_column, info, scores_the_graph
 from bench.differences import FEW_SHOT_METRIC, difference_board, share_board
 from bench.errors import InputError
 from bench.estimates import estimate_tables
@@ -24,6 +24,16 @@ from bench.plots import few_shot_sizes, write_plots
 from bench.statistics import check_metric, check_rows, metrics_of
 from bench.table_files import write_tables
 from bench.tables import DEFAULT_METRICS, Board, Leaderboard, leaderboard, left_out, legend
+
+CALIBRATION = "calibration"
+CALIBRATION_SORT_BY = ("edge_brier", "target_brier")
+CALIBRATION_METRICS = tuple(
+    f"{what}_{score}_skill_{reference}"
+    for reference in ("thresholded", "base_rate")
+    for what in ("edge", "target")
+    for score in ("brier", "log")
+)
+"""Of the table of calibration. Skills are no order: one without a mistake has none against its own thresholded output."""
 
 WRITTEN = ".written-by-report"
 """In each folder of a report, the names of the files that the report wrote there."""
@@ -58,9 +68,9 @@ def write_report(
 
     A ranked table per track over all datasets, and one of the few-shot scores; where the suite names a base, the paired
     differences to it; where the true graph was told on a track, the few-shot scores without it as a share of those with it. A
-    problem without truth has no score, so its estimates are printed instead. In files there are a table per dataset and one
-    of every metric besides. What an earlier report wrote into ``tables/`` and ``plots/`` and this one does not is removed; any
-    other file stays.
+    problem without truth has no score, so its estimates are printed instead. In files there are a table per dataset, one of
+    calibration (printed as well where ``sort_by`` is such a metric) and one of every metric besides. What an earlier report
+    wrote into ``tables/`` and ``plots/`` and this one does not is removed; any other file stays.
 
     Parameters
     ----------
@@ -98,7 +108,7 @@ def write_report(
     sort_by = sort_by or next((m for m in (SORT_BY, *DEFAULT_METRICS) if m in metrics_of(scored)), SORT_BY)
 
     boards = [*_boards(scored, sort_by), *_comparisons(scored, order)]
-    _print_boards([b for b in boards if per_dataset or not b.scope["dataset"]], console)
+    _print_boards([b for b in boards if _is_printed(b, sort_by, per_dataset)], console)
     if edges is not None and len(unscored):
         _print_estimates(rows[_keys(rows).isin(unscored)], edges[_keys(edges).isin(unscored)], targets, console)
     tables = write_tables(boards, output / "tables") + write_tables(_complete(scored, sort_by), output / "tables", ["csv"])
@@ -165,6 +175,7 @@ def _boards(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
         of_track = rows[rows["track"] == track]
         yield leaderboard(rows, track=track, sort_by=sort_by)
         yield from _few_shot_board(of_track, track)
+        yield from _calibration_board(of_track, track, sort_by)
         datasets = sorted(map(str, of_track.loc[of_track["status"] != "skipped", "dataset"].unique()))
         if len(datasets) > 1:
             yield from (leaderboard(rows, track=track, dataset=dataset, sort_by=sort_by) for dataset in datasets)
@@ -193,6 +204,22 @@ def _few_shot_board(rows: pd.DataFrame, track: str) -> Iterator[Leaderboard]:
     if names:
         with_new = rows[rows["n_held_out"] > 0] if "n_held_out" in rows else rows
         yield leaderboard(with_new, track=track, metrics=names, sort_by=names[0], subject="few-shot")
+
+
+def _calibration_board(rows: pd.DataFrame, track: str, sort_by: str) -> Iterator[Leaderboard]:
+    """Proper scores and skills of the probabilities that methods give; printed only where one of them is to order."""
+    known = [m for m in metrics_of(rows) if info(m).group == "calibration" and not (track == "graph" and scores_the_graph(m))]
+    scores = [m for m in CALIBRATION_SORT_BY if m in known]
+    if scores:
+        skills = [m for m in CALIBRATION_METRICS if m in known]
+        first = sort_by if sort_by in known else scores[0]
+        yield leaderboard(rows, track=track, metrics=skills, sort_by=first, subject=CALIBRATION)
+
+
+def _is_printed(board: Board, sort_by: str, per_dataset: bool) -> bool:
+    if board.name.endswith(CALIBRATION) and not board.scope["dataset"]:
+        return info(sort_by).group == "calibration"
+    return per_dataset or not board.scope["dataset"]
 
 
 def _complete(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:

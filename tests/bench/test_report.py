@@ -152,6 +152,18 @@ def test_the_graph_track_shows_targets_alone_and_its_few_shot_scores_are_the_mea
     assert not [m for m in complete["metric"] if m.startswith(("edge", "shd"))]
 
 
+def test_calibration_has_a_table_in_files_that_is_printed_where_it_is_to_order(tmp_path, unplotted):
+    rows = small_rows(repetitions=6).assign(edge_brier=0.1, edge_brier_skill_thresholded=0.2, target_log_skill_thresholded=0.3)
+    directory = run_directory(tmp_path, rows=rows)
+    paths, text = report(directory)
+    assert directory / "tables" / "leaderboard-unknown-calibration.md" in paths
+    assert "· calibration ·" not in text
+    _, text = report(directory, sort_by="edge_brier_skill_thresholded")
+    flat = " ".join(text.split())
+    assert "targets unknown · calibration · er · 6 problems" in flat
+    assert "0.300" in flat
+
+
 def test_few_shot_tables_count_the_problems_with_held_out_environments(tmp_path, unplotted):
     rows = small_rows(datasets=("er", "sf"))
     rows["n_held_out"] = np.where(rows["dataset"] == "er", 10, 0)
