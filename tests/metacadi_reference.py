@@ -1,7 +1,7 @@
 """The local evidence, written straight from its formulas: slow, one environment after the other, no shared code."""
 
 import numpy as np
-from scipy.special import digamma, expit, gammaln, logsumexp
+from scipy.special import expit, gammaln, logsumexp
 
 
 def nig_evidence(Phi, y_weights, Y, Lambda, a, b):
@@ -108,22 +108,20 @@ def local_evidence(fixed, possible, i, parents, prior, starts, of_parents=None, 
     for start in starts:
         r = np.array(start, dtype=float)
         for k in range(7):
-            sums = shared(r)
-            _, mean, A, a_n, b_n = sums.evidence(Lambda, a, b)
+            logits = []
             for e, (Phi, y) in enumerate(possible):
-                n = len(y)
-                expected = (
-                    -n / 2 * np.log(2 * np.pi)
-                    + n / 2 * (digamma(a_n) - np.log(b_n))
-                    - (a_n / b_n * np.sum((y - Phi @ mean) ** 2) + np.trace(Phi @ np.linalg.inv(A) @ Phi.T)) / 2
-                )
-                alternative = logsumexp(alternatives(Phi, y, sums, prior, relative, p) + log_weights)
-                logit = expected - alternative + np.log((1 - prior.target) / prior.target)
-                r[e] = expit(logit / max(1.0, hottest / 2**k))
+                others = r.copy()
+                others[e] = 0
+                rest = shared(others)
+                unchanged = (rest + Sums(Phi, y)).evidence(Lambda, a, b)[0] - rest.evidence(Lambda, a, b)[0]
+                alternative = logsumexp(alternatives(Phi, y, rest, prior, relative, p) + log_weights)
+                logits.append(unchanged - alternative + np.log((1 - prior.target) / prior.target))
+            r = expit(np.array(logits) / max(1.0, hottest / 2**k))
         sums = shared(r)
         score = sums.evidence(Lambda, a, b)[0] - p * np.log(d)
-        for (Phi, y), r_e in zip(possible, r, strict=True):
-            alternative = logsumexp(alternatives(Phi, y, sums, prior, relative, p) + log_weights)
+        for e, ((Phi, y), r_e) in enumerate(zip(possible, r, strict=True)):
+            rest = shared(np.where(np.arange(len(r)) == e, 0.0, r))
+            alternative = logsumexp(alternatives(Phi, y, rest, prior, relative, p) + log_weights)
             score += (1 - r_e) * (alternative + np.log(prior.target)) + r_e * np.log(1 - prior.target)
             score -= sum(x * np.log(x) for x in (r_e, 1 - r_e) if x > 0)
         if score > best[0]:

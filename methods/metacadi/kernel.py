@@ -16,7 +16,6 @@ from methods.metacadi.lanes import (
     HALF,
     WIDTH,
     choose_greater,
-    digamma,
     exp,
     lgamma,
     lgamma_of_large,
@@ -34,6 +33,8 @@ from methods.metacadi.lanes import (
 from methods.metacadi.model import IntArray
 
 _PIVOTS_PER_LOG = 8
+_SMALLEST_SHARE = 1e-12
+"""Of a pivot that a shift leaves; it is at least κ / (κ + n), but for rounding."""
 
 
 class Data(NamedTuple):
@@ -332,19 +333,6 @@ def _factorise(joint: Any, scaled: Any, m: Any, diagonal: Any) -> Any:
 
 
 @compiled
-def _invert(scaled: Any, inverse: Any, m: Any) -> None:
-    """Inverse of the unit lower triangular L of packed lanes."""
-    for a in range(m + 1):
-        row = a * (a + 1) // 2
-        store(inverse, row + a, splat(1.0))
-        for b in range(a):
-            value = load(scaled, row + b)
-            for k in range(b + 1, a):
-                value = multiply_add(load(scaled, row + k), load(inverse, k * (k + 1) // 2 + b), value)
-            store(inverse, row + b, 0.0 - value)
-
-
-@compiled
 def _weighted_sums(fixed: Any, weights: Any, blocks: Any, n_pairs: Any, packed: Any, total: Any) -> None:
     """Fixed Gram matrix plus those of the environments by weight; four entries at a time, as above."""
     k = 0
@@ -370,73 +358,56 @@ def _weighted_sums(fixed: Any, weights: Any, blocks: Any, n_pairs: Any, packed: 
 
 
 @compiled
-def _contrasts(inverse: Any, scaled: Any, m: Any, squares: Any, trace: Any, column: Any) -> None:
-    """Weights of packed Gram entries: of the residual sum of squares at the posterior mean, and of tr(G A⁻¹).
-
-    The last row of the inverse factor is (−mean, 1). Off-diagonal entries are doubled, so that a sum over packed entries is one
-    over the matrix. ``column`` is working space.
-    """
-    last = m * (m + 1) // 2
-    for a in range(m + 1):
-        row = a * (a + 1) // 2
-        for b in range(a + 1):
-            weight = load(inverse, last + a) * load(inverse, last + b)
-            store_half(squares, row + b, weight if a == b else 2.0 * weight)
-        # Column a of L⁻¹, scaled by the pivots, with the columns up to it; four at a time, as above.
-        for k in range(a, m):
-            below = k * (k + 1) // 2
-            store_half(column, k, load(inverse, below + a) * load(scaled, below + k))
-        b = 0
-        while b + 3 < a:
-            sum_0, sum_1, sum_2, sum_3 = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-            for k in range(a, m):
-                weight, below = load_half(column, k), k * (k + 1) // 2 + b
-                sum_0 = multiply_add(weight, load(inverse, below), sum_0)
-                sum_1 = multiply_add(weight, load(inverse, below + 1), sum_1)
-                sum_2 = multiply_add(weight, load(inverse, below + 2), sum_2)
-                sum_3 = multiply_add(weight, load(inverse, below + 3), sum_3)
-            store_half(trace, row + b, 2.0 * sum_0)
-            store_half(trace, row + b + 1, 2.0 * sum_1)
-            store_half(trace, row + b + 2, 2.0 * sum_2)
-            store_half(trace, row + b + 3, 2.0 * sum_3)
-            b += 4
-        while b <= a:
-            value = splat(0.0)
-            for k in range(a, m):
-                value = multiply_add(load_half(column, k), load(inverse, k * (k + 1) // 2 + b), value)
-            store_half(trace, row + b, value if a == b else 2.0 * value)
-            b += 1
+def _without_and_with(total: Any, blocks: Any, block: Any, keep: Any, packed: Any, without: Any, joined: Any) -> None:
+    """What the shared mechanism has seen in all other environments, and that with all of a pair of environments."""
+    for k in range(packed):
+        seen, own = load_half(total, k), load(blocks, block + k)
+        rest = subtract_product(seen, keep, own)
+        store(without, k, rest)
+        store(joined, k, rest + own)
 
 
 @compiled
-def _residuals(blocks: Any, block: Any, packed: Any, m: Any, squares: Any, trace: Any, inverse: Any) -> Any:
-    """Sum of squares and sum of the residuals, and tr(G A⁻¹), of a pair of environments."""
-    even_squares, odd_squares, even_spread, odd_spread = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    for k in range(0, packed - 1, 2):
-        even, odd = load(blocks, block + k), load(blocks, block + k + 1)
-        even_squares = multiply_add(load_half(squares, k), even, even_squares)
-        even_spread = multiply_add(load_half(trace, k), even, even_spread)
-        odd_squares = multiply_add(load_half(squares, k + 1), odd, odd_squares)
-        odd_spread = multiply_add(load_half(trace, k + 1), odd, odd_spread)
-    if packed % 2:
-        value = load(blocks, block + packed - 1)
-        even_squares = multiply_add(load_half(squares, packed - 1), value, even_squares)
-        even_spread = multiply_add(load_half(trace, packed - 1), value, even_spread)
-    total = splat(0.0)
-    for a in range(m + 1):
-        total = multiply_add(load(inverse, packed - 1 - m + a), load(blocks, block + a * (a + 1) // 2), total)
-    return maximum(even_squares + odd_squares, splat(0.0)), total, even_spread + odd_spread
+def _contrast(scaled: Any, m: Any, contrast: Any) -> None:
+    """Last row of the inverse of the unit lower triangular L of packed lanes: (−mean, 1)."""
+    store(contrast, m, splat(1.0))
+    for b in range(m - 1, -1, -1):
+        value = splat(0.0)
+        for k in range(b + 1, m + 1):
+            value = subtract_product(value, load(scaled, k * (k + 1) // 2 + b), load(contrast, k))
+        store(contrast, b, value)
 
 
 @compiled
-def _join_deflated(total: Any, blocks: Any, block: Any, share: Any, m: Any, joint: Any) -> None:
-    """What the shared mechanism has seen, and a pair of environments with a common shift integrated out."""
+def _residuals(blocks: Any, block: Any, m: Any, contrast: Any) -> Any:
+    """Sum of squares and sum of the residuals of a pair of environments."""
+    squares, total = splat(0.0), splat(0.0)
+    for a in range(m + 1):
+        row, weight = block + a * (a + 1) // 2, load(contrast, a)
+        value = splat(0.0)
+        for b in range(a):
+            value = multiply_add(load(blocks, row + b), load(contrast, b), value)
+        squares = multiply_add(weight, multiply_add(weight, load(blocks, row + a), 2.0 * value), squares)
+        total = multiply_add(weight, load(blocks, row), total)
+    return maximum(squares, splat(0.0)), total
+
+
+@compiled
+def _sums_in_factor(scaled: Any, blocks: Any, block: Any, m: Any, solution: Any) -> Any:
+    """gᵀ J⁻¹ g for the sums g of a pair of environments, of the features alone and with the response, J given by its factor."""
+    quadratic, last = splat(0.0), splat(0.0)
     for a in range(m + 1):
         row = a * (a + 1) // 2
-        weighted_sum = load(blocks, block + row) * share
-        for b in range(a + 1):
-            value = load_half(total, row + b) + load(blocks, block + row + b)
-            store(joint, row + b, subtract_product(value, weighted_sum, load(blocks, block + b * (b + 1) // 2)))
+        value = load(blocks, block + row)
+        for b in range(a):
+            value = subtract_product(value, load(scaled, row + b), load(solution, b))
+        store(solution, a, value)
+        share = value * value * load(scaled, row + a)
+        if a < m:
+            quadratic = quadratic + share
+        else:
+            last = share
+    return quadratic, quadratic + last
 
 
 @compiled
@@ -490,9 +461,8 @@ def _score_blocks(
     n_pairs = blocks.shape[0] // (packed * WIDTH)
     diagonal = _prior_diagonal(relative, m, prior.intercept_precision, prior.slope_precision, prior.rate)
     _add_prior(fixed, m, diagonal)
-    joint, scaled, inverse = np.empty(packed * WIDTH), np.empty(packed * WIDTH), np.empty(packed * WIDTH)
-    total, squares, trace = np.empty(packed * HALF), np.empty(packed * HALF), np.empty(packed * HALF)
-    column = np.empty(m * HALF)
+    without, joined, scaled = np.empty(packed * WIDTH), np.empty(packed * WIDTH), np.empty(packed * WIDTH)
+    total, contrast, solution = np.empty(packed * HALF), np.empty((m + 1) * WIDTH), np.empty((m + 1) * WIDTH)
     steady, own_keep = np.empty(n_pairs * WIDTH), np.empty(n_pairs * WIDTH)
 
     n_parents = load(sizes, 0)
@@ -504,10 +474,11 @@ def _score_blocks(
     )
     log_shift, log_scale, log_both, log_hard, log_relearned = data.log_weights
     # What no round changes: the two alternatives without the shared mechanism.
-    _relearned(blocks, n_pairs, m, n_parents, relative, of_size, prior, joint, scaled, steady)
+    _relearned(blocks, n_pairs, m, n_parents, relative, of_size, prior, joined, scaled, steady)
     for pair in range(n_pairs):
         store(steady, pair, _log_add(load(steady, pair) + log_relearned, load(hard, pair) + log_hard))
 
+    large = prior.shape + 0.5 * data.fixed_n >= 8.0
     best = splat(-np.inf)
     for start in range(starts.shape[0]):
         for pair in range(n_pairs):
@@ -519,42 +490,37 @@ def _score_blocks(
             for pair in range(n_pairs):
                 half_n_shared = multiply_add(load(own_keep, pair), load(of_size[_HALF_N], pair), half_n_shared)
             _weighted_sums(fixed, own_keep, blocks, n_pairs, packed, total)
-            for k in range(packed):
-                store(joint, k, load_half(total, k))
-            log_det = _factorise(joint, scaled, m, diagonal)
-            _invert(scaled, inverse, m)
-            _contrasts(inverse, scaled, m, squares, trace, column)
             shape_n = shape + (plus_other_half(half_n_shared) + 0.5 * data.fixed_n)
-            rate_n = 0.5 * load(joint, packed - 1)
-            log_rate_n, log_gamma_n = log(rate_n), lgamma(shape_n)
-            precision, fresh_rate = shape_n / rate_n, rate_n / shape_n
-            fresh_term = prior.fresh_shape * log(fresh_rate)
-            expected_log_precision = digamma(shape_n) - log_rate_n
 
             is_last = step == n_rounds
             cooling = 1.0 if is_last else data.cooling[step]
-            own_score, log_gamma = splat(0.0), splat(0.0)
+            own_score = splat(0.0)
             for pair in range(n_pairs):
-                block, half_n = pair * packed, load(of_size[_HALF_N], pair)
-                residual_squares, residual_sum, spread = _residuals(blocks, block, packed, m, squares, trace, inverse)
-                # No target.
-                expected = half_n * expected_log_precision - 0.5 * multiply_add(precision, residual_squares, spread)
-                # Shift: the shared posterior after the environment, less a common shift.
+                block, half_n, kept = pair * packed, load(of_size[_HALF_N], pair), load(own_keep, pair)
+                _without_and_with(total, blocks, block, kept, packed, without, joined)
+                # The shared posterior of all other environments.
+                log_det = _factorise(without, scaled, m, diagonal)
+                rate_rest, shape_rest = 0.5 * load(without, packed - 1), subtract_product(shape_n, kept, half_n)
+                fresh_rate = rate_rest / shape_rest
+                fresh_term = prior.fresh_shape * log(fresh_rate)
+                _contrast(scaled, m, contrast)
+                residual_squares, residual_sum = _residuals(blocks, block, m, contrast)
+                # No target: that posterior after the environment.
+                log_det_ratio = 0.5 * (log_det - _factorise(joined, scaled, m, diagonal))
+                rate_joined, shape_joined = 0.5 * load(joined, packed - 1), shape_rest + half_n
+                if large:
+                    log_gamma = lgamma_of_large(shape_joined) - lgamma_of_large(shape_rest)
+                else:
+                    log_gamma = lgamma(shape_joined) - lgamma(shape_rest)
+                unchanged = log_det_ratio + shape_rest * log(rate_rest) + log_gamma
+                # Shift: the same, less a common shift, which takes share · g gᵀ off the Gram matrix, g the sums.
                 shift_share, shift_term = load(of_size[_SHIFT_SHARE], pair), load(of_size[_SHIFT_TERM], pair)
-                _join_deflated(total, blocks, block, shift_share, m, joint)
-                shift_log_det = _factorise(joint, scaled, m, diagonal)
-                shape_joined = shape_n + half_n
-                if not _same_size(of_size[_HALF_N], pair):
-                    large = of_size[_HALF_N, pair * WIDTH] >= 8.0  # and the second, since environments are sorted by size
-                    log_gamma = (lgamma_of_large(shape_joined) if large else lgamma(shape_joined)) - log_gamma_n
-                shift = (
-                    0.5 * (log_det - shift_log_det)
-                    + shape_n * log_rate_n
-                    - shape_joined * log(0.5 * load(joint, packed - 1))
-                    + log_gamma
-                    + shift_term
-                    + log_shift
-                )
+                of_features, of_all = _sums_in_factor(scaled, blocks, block, m, solution)
+                left_of_features = maximum(1.0 - shift_share * of_features, splat(_SMALLEST_SHARE))
+                left_of_all = maximum(1.0 - shift_share * of_all, splat(_SMALLEST_SHARE))
+                rate_shifted = rate_joined * (left_of_all / left_of_features)
+                shift = unchanged - 0.5 * log(left_of_features) - shape_joined * log(rate_shifted) + shift_term + log_shift
+                unchanged = unchanged - shape_joined * log(rate_joined)
                 # Scale, and shift and scale: the residuals with a variance of their own.
                 shape_fresh, square = half_n + prior.fresh_shape, residual_sum * residual_sum
                 fresh = fresh_term + load(of_size[_FRESH_TERM], pair)
@@ -568,20 +534,22 @@ def _score_blocks(
                 top = maximum(maximum(shift, scale), maximum(both, steady_term))
                 mixture = exp(shift - top) + exp(scale - top) + exp(both - top) + exp(steady_term - top)
                 if is_last:
-                    kept = load(own_keep, pair)
                     changed = 1.0 - kept
                     smallest = splat(1e-300)
                     entropy = 0.0 - kept * log(maximum(kept, smallest)) - changed * log(maximum(changed, smallest))
                     own_score = own_score + changed * (log(mixture) + top + log_target) + kept * log_no_target + entropy
                 elif cooling == 1.0:
                     # A logistic function whose logarithm of the mixture cancels an exponential.
-                    against = mixture * exp(_clipped(top - expected - log_prior_odds))
+                    against = mixture * exp(_clipped(top - unchanged - log_prior_odds))
                     store(own_keep, pair, 1.0 / (1.0 + against))
                 else:
-                    against = exp(_clipped((log(mixture) + top - expected - log_prior_odds) * cooling))
+                    against = exp(_clipped((log(mixture) + top - unchanged - log_prior_odds) * cooling))
                     store(own_keep, pair, 1.0 / (1.0 + against))
             if is_last:
-                score = plus_other_half(own_score) + known - 0.5 * log_det - shape_n * log_rate_n + log_gamma_n
+                for k in range(packed):
+                    store(joined, k, load_half(total, k))
+                score = plus_other_half(own_score) + known - 0.5 * _factorise(joined, scaled, m, diagonal) + lgamma(shape_n)
+                score = score - shape_n * log(0.5 * load(joined, packed - 1))
         for pair in range(n_pairs):
             store(keep, pair, choose_greater(score, best, load(own_keep, pair), load(keep, pair)))
         best = maximum(score, best)
