@@ -5,8 +5,6 @@ Any score that decomposes over nodes will do (``LocalScores``). Not here: what a
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +13,14 @@ from bench.errors import InputError
 from bench.types import BoolArray, Budget, FloatArray
 from methods.metacadi.evidence import LocalScores
 from methods.metacadi.search import local_search
-from methods.metacadi.search.structure_mcmc import TemperedChains
+from methods.metacadi.search.jump_process import JumpProcess
+from methods.metacadi.search.state import GraphState
 
-STEPS_BETWEEN_SWAPS = 10
+FIRST_JUMPS, GROWTH = 200, 1.5
+"""Jumps before the first look at how well frequencies are known, and how many times more until the next one."""
 
-LADDER = (1.0, 1.2, 1.5)
-"""Doubles the effective samples a step at ten variables. Wider ladders hardly swap: 1 to 3, one in fifty, none at twenty."""
-
-MAX_TEMPERED = 30
-"""Variables; with more, swaps get rare, and the hot chains ask for most of the scores."""
+BURN_IN = 0.1
+"""Share of the path, in time, that is left out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,9 +30,9 @@ class GraphPosterior:
     Parameters
     ----------
     graph_samples : bool (S, d, d)
-        S is the number asked for, or fewer (at least 1, the best graph) where the budget ran out.
+        S is the number asked for, or 1 (the best graph) where the budget ran out before sampling.
     log_weights : float64 (S,)
-        Equal: the samples are draws from the posterior.
+        Equal: the samples stand at even distances in the time of the jump process.
     best : bool (d, d)
         The DAG of highest score of all that were met.
     best_score : float
@@ -53,24 +50,26 @@ class GraphPosterior:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """What the search and the chains did.
+    """What the search and the jump process did.
 
     Parameters
     ----------
     n_climbs : int
     n_search_requests, n_sampling_requests : int
-        Rows of scores asked for; providers memoise, so fewer were computed.
-    acceptance : tuple of float
-        Share of proposals accepted at each temperature, coldest first.
-    swaps : tuple of float
-        Share of swaps accepted between neighbouring temperatures.
+        Rows of scores asked for.
+    n_jumps : int
+    time : float
+        Of the process, in units of the inverse rate of a jump between graphs far apart in score.
+    error : float
+        Largest standard error of an edge's frequency; NaN where nothing was sampled.
     """
 
     n_climbs: int
     n_search_requests: int
     n_sampling_requests: int
-    acceptance: tuple[float, ...]
-    swaps: tuple[float, ...]
+    n_jumps: int
+    time: float
+    error: float
 
 
 def sample_graphs(
@@ -80,9 +79,8 @@ def sample_graphs(
     n_samples: int = 100,
     budget: Budget | None = None,
     max_failures: int | None = None,
-    temperatures: Sequence[float] | None = None,
-    burn_in: int = 500,
-    thinning: int = 100,
+    tolerance: float | None = None,
+    max_jumps: int = 20_000,
 ) -> GraphPosterior:
     """Samples from the distribution over DAGs in proportion to exp(score), and the best DAG met.
 
@@ -94,74 +92,75 @@ def sample_graphs(
     budget : Budget, optional
         When it expires, what there is so far is returned. The empty graph's row of scores of each node is computed in any case.
     max_failures : int, optional
-        Perturbations in a row that may fail before the search stops; 4 d, at least 200, by default.
-    temperatures : sequence of float, optional
-        Of the parallel chains, increasing from 1; ``LADDER`` for up to ``MAX_TEMPERED`` variables by default, else 1 alone.
-    burn_in, thinning : int
-        Steps before the first sample and between samples. On ambiguous problems of ten and twenty variables an edge's
-        autocorrelation time is 50 to 100 steps in the median and 300 at worst.
+        Perturbations in a row that may fail before the search stops; 4 d, at least 200, by default. It stops earlier where most
+        lead back to the same graph.
+    tolerance : float, optional
+        Standard error of the frequency of every edge at which sampling stops; by default .5 / sqrt(n_samples), the worst of
+        as many independent draws. It is estimated from the path, which knows nothing of a mode that it never met.
+    max_jumps : int, optional
+        At which sampling stops in any case.
 
     Raises
     ------
     InputError
-        If the temperatures do not increase from 1, or a count is not positive.
+        If a count or the tolerance is not positive.
     """
-    d = scores.n_variables
+    tolerance = 0.5 / np.sqrt(max(1, n_samples)) if tolerance is None else tolerance
+    for name, value in (("n_samples", n_samples), ("max_jumps", max_jumps), ("tolerance", tolerance)):
+        if not value > 0:
+            raise InputError(f"{name} must be positive, got {value}")
     budget = Budget() if budget is None else budget
-    max_failures = max(200, 4 * d) if max_failures is None else max_failures
-    if temperatures is None:
-        temperatures = LADDER if d <= MAX_TEMPERED else (1.0,)
-    if not temperatures or temperatures[0] != 1.0 or any(b <= a for a, b in itertools.pairwise(temperatures)):
-        raise InputError(f"temperatures must increase from 1, got {tuple(temperatures)}")
-    if n_samples < 1 or thinning < 1:
-        raise InputError(f"n_samples and thinning must be at least 1, got {n_samples} and {thinning}")
+    max_failures = max(200, 4 * scores.n_variables) if max_failures is None else max_failures
+    state = GraphState(scores)
+    n_climbs = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures)
+    best, best_score = state.graph.copy(), state.score
+    n_search_requests = state.table.n_requests
 
-    found, n_climbs = local_search.search(scores, rng=rng, budget=budget, max_failures=max_failures)
-    best, best_score = found.graph.copy(), found.score
-    chains = TemperedChains(scores, best, temperatures)
-    samples: list[BoolArray] = []
-    going_on = _advance(chains, burn_in, rng, budget)
-    while going_on and len(samples) < n_samples:
-        going_on = _advance(chains, thinning, rng, budget)
-        if going_on:
-            cold = chains.chains[0].state
-            samples.append(cold.graph.copy())
-            budget.progress(len(samples) / n_samples, "sampling graphs")
-            if cold.score > best_score + local_search.TOLERANCE:
-                best, best_score = cold.graph.copy(), cold.score
-    graph_samples = np.array(samples or [best])
+    process, error = JumpProcess(state), np.inf
+    going_on = not budget.expired
+    while going_on and error > tolerance and process.n_jumps < max_jumps:
+        n = min(max(FIRST_JUMPS, int((GROWTH - 1.0) * process.n_jumps)), max_jumps - process.n_jumps)
+        going_on = process.advance(n, rng=rng, budget=budget)
+        if process.n_jumps:
+            path = process.path()
+            error = float(path.errors(BURN_IN).max(initial=0.0))
+            budget.progress(0.5 + 0.5 * min(1.0, (tolerance / max(error, 1e-9)) ** 2), "sampling graphs")
+    if not process.n_jumps:
+        graph_samples, time, error = best[None], 0.0, np.nan
+    else:
+        shares = BURN_IN + (1.0 - BURN_IN) * (np.arange(n_samples) + rng.random()) / n_samples
+        graph_samples, time = path.graphs_at(shares), float(path.holding.sum())
+        k = int(path.scores.argmax())
+        if path.scores[k] > best_score + local_search.TOLERANCE:
+            state.become(path.graphs(np.array([k]))[0])
+            local_search.climb(state, rng=rng, budget=budget)
+            best, best_score = state.graph.copy(), state.score
+    n_requests = state.table.n_requests
     return GraphPosterior(
         graph_samples,
         np.full(len(graph_samples), -np.log(len(graph_samples))),
         best,
         best_score,
         not going_on,
-        Diagnostics(
-            n_climbs,
-            found.n_requests,
-            sum(chain.state.n_requests for chain in chains.chains),
-            tuple(chain.n_accepted / max(1, chain.n_steps) for chain in chains.chains),
-            tuple(float(x) for x in chains.n_swaps / np.maximum(1, chains.n_proposed_swaps)),
-        ),
+        Diagnostics(n_climbs, n_search_requests, n_requests - n_search_requests, process.n_jumps, time, error),
     )
-
-
-def _advance(chains: TemperedChains, n_steps: int, rng: np.random.Generator, budget: Budget) -> bool:
-    for done in range(0, n_steps, STEPS_BETWEEN_SWAPS):
-        if not chains.advance(min(STEPS_BETWEEN_SWAPS, n_steps - done), rng=rng, budget=budget):
-            return False
-    return True
 
 
 def warm_up() -> None:
     """Compile, or load what was compiled before."""
-    sample_graphs(_Constant(), rng=np.random.default_rng(0), n_samples=1, burn_in=STEPS_BETWEEN_SWAPS)
+    scores = _Preference()
+    sample_graphs(scores, rng=np.random.default_rng(0), n_samples=1, tolerance=np.inf)
+    state = GraphState(scores)
+    state.become(np.triu(np.ones((3, 3), dtype=np.bool_), 1))
+    state.undo()
 
 
-class _Constant:
-    """Scores of three variables that prefer nothing."""
+class _Preference:
+    """Scores of three variables that prefer few parents."""
 
     n_variables = 3
 
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
-        return 0.0, np.where(np.arange(3) == i, -np.inf, 0.0)
+        gains = np.where(parents, 1.0, -1.0)
+        gains[i] = -np.inf
+        return -float(parents.sum()), gains
