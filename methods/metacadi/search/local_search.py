@@ -102,7 +102,7 @@ def climb(state: GraphState, *, rng: np.random.Generator, budget: Budget) -> boo
     """
     d = len(state.graph)
     state.arrays.stale[:] = NEW_GAINS
-    return state.run(_climb, rng.permutation(d), np.empty(d), np.empty(d, dtype=np.int64), budget=budget)
+    return state.run(_climb, rng.permutation(d), np.empty(d), np.zeros(d, dtype=np.int64), budget=budget)
 
 
 def perturb(state: GraphState, node: int, *, rng: np.random.Generator, budget: Budget) -> bool:
