@@ -1,7 +1,8 @@
 """What follows from a posterior over graphs in closed form: targets, few-shot adaptation, density.
 
-Every answer averages over the parent sets that the sampled graphs give a variable. A new environment needs no optimisation: its
-evidence under the shared mechanism, and under the alternatives, are closed forms, from one sample up.
+Every answer averages over the parent sets that the sampled graphs give a variable, and over kinds of features. A new
+environment needs no optimisation: its evidence under the shared mechanism, and under the alternatives, are closed forms, from
+one sample up.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from bench.types import BoolArray, FloatArray
-from methods.metacadi.evidence import Evidence
-from methods.metacadi.features import Basis, Statistics
+from bench.types import BoolArray, Environment, FloatArray
+from methods.metacadi.evidence import Features, MixtureEvidence
 from methods.metacadi.model import (
     IntArray,
     Posterior,
@@ -24,39 +24,60 @@ from methods.metacadi.model import (
     updated_log_evidence,
 )
 
+NEGLIGIBLE = 1e-4
+"""Posterior probability of a kind of features below which a mechanism does without it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedMechanism:
+    """One variable given one parent set and one kind of features.
+
+    Parameters
+    ----------
+    parents : int (p,)
+    component : int
+        Which kind of features.
+    weight : float
+        Its probability given the parent set.
+    posterior : Posterior
+    """
+
+    parents: IntArray
+    component: int
+    weight: float
+    posterior: Posterior
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mechanisms:
-    """Shared mechanisms of one variable, one for each distinct parent set among S graph samples.
+    """Shared mechanisms of one variable, for each distinct parent set among S graph samples.
 
     Parameters
     ----------
     variable : int
-    parents : tuple of int (p,)
-        Of each of m parent sets.
-    weights : float64 (m,)
-        Their shares of the samples.
+    of_parent_set : tuple of tuple of SharedMechanism
+        One or several, of different features, for each of m parent sets.
+    shares : float64 (m,)
+        Shares of the parent sets among the samples.
     of_sample : int (S,)
-        Which of them each sample has.
-    posteriors : tuple of Posterior
+        Which parent set each sample has.
     target_probability : float64 (E,)
         In the environments of the fit, averaged.
     """
 
     variable: int
-    parents: tuple[IntArray, ...]
-    weights: FloatArray
+    of_parent_set: tuple[tuple[SharedMechanism, ...], ...]
+    shares: FloatArray
     of_sample: IntArray
-    posteriors: tuple[Posterior, ...]
     target_probability: FloatArray
 
 
-def sampled_mechanisms(evidence: Evidence, graph_samples: BoolArray, weights: FloatArray) -> tuple[Mechanisms, ...]:
+def sampled_mechanisms(evidence: MixtureEvidence, graph_samples: BoolArray, weights: FloatArray) -> tuple[Mechanisms, ...]:
     """Collect what the sampled graphs say of each variable.
 
     Parameters
     ----------
-    evidence : Evidence
+    evidence : MixtureEvidence
     graph_samples : bool (S, d, d)
     weights : float64 (S,)
         Normalised.
@@ -64,51 +85,64 @@ def sampled_mechanisms(evidence: Evidence, graph_samples: BoolArray, weights: Fl
     return tuple(_mechanisms(evidence, i, graph_samples[:, :, i], weights) for i in range(evidence.n_variables))
 
 
-def _mechanisms(evidence: Evidence, i: int, parents: BoolArray, weights: FloatArray) -> Mechanisms:
+def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, weights: FloatArray) -> Mechanisms:
     distinct, of_sample = np.unique(parents, axis=0, return_inverse=True)
     of_sample = of_sample.reshape(-1)
     shares = np.bincount(of_sample, weights, len(distinct))
-    targets = shares @ np.stack([evidence.target_probability(i, p) for p in distinct])
-    return Mechanisms(
-        variable=i,
-        parents=tuple(np.flatnonzero(p) for p in distinct),
-        weights=shares,
-        of_sample=of_sample,
-        posteriors=tuple(evidence.shared_mechanism(i, p) for p in distinct),
-        target_probability=np.clip(targets, 0.0, 1.0),
-    )
+    of_parent_set, targets = [], np.zeros(evidence.n_environments)
+    for p, share in zip(distinct, shares, strict=True):
+        probability = evidence.weights(i, p)
+        kept = np.flatnonzero(probability > NEGLIGIBLE)
+        probability = probability / probability[kept].sum()
+        components = [(c, evidence.components[c], float(probability[c])) for c in kept]
+        of_parent_set.append(
+            tuple(SharedMechanism(np.flatnonzero(p), c, weight, e.shared_mechanism(i, p)) for c, e, weight in components)
+        )
+        targets += share * sum(weight * e.target_probability(i, p) for _, e, weight in components)
+    return Mechanisms(i, tuple(of_parent_set), shares, of_sample, np.clip(targets, 0.0, 1.0))
 
 
-def adapted_targets(mechanisms: Sequence[Mechanisms], new: Statistics, priors: Priors) -> FloatArray:
+def adapted_targets(
+    mechanisms: Sequence[Mechanisms], features: Sequence[Features], environments: Sequence[Environment], priors: Priors
+) -> FloatArray:
     """Target probabilities in new environments, float64 (E, d).
 
     With S what the shared mechanism has seen: sigmoid(log p(new | alternatives, S) − log p(new | S) + logit π), averaged over
-    parent sets.
+    parent sets and kinds of features.
     """
-    probability = np.zeros((new.n_environments, len(mechanisms)))
+    summaries = [f.summary(environments) for f in features]
+    probability = np.zeros((len(environments), len(mechanisms)))
     for m in mechanisms:
-        for parents, weight, shared in zip(m.parents, m.weights, m.posteriors, strict=True):
-            grams = new.regression(m.variable, parents)
-            unchanged = updated_log_evidence(grams, new.n_samples, shared)
-            changed = log_mixture(log_alternatives(grams, new.n_samples, shared, priors), priors)
-            probability[:, m.variable] += weight * special.expit(changed - unchanged + special.logit(priors.target))
+        for share, of_set in zip(m.shares, m.of_parent_set, strict=True):
+            for mechanism in of_set:
+                summary, shared = summaries[mechanism.component], mechanism.posterior
+                grams = summary.regression(m.variable, mechanism.parents)
+                unchanged = updated_log_evidence(grams, summary.n_samples, shared)
+                changed = log_mixture(log_alternatives(grams, summary.n_samples, shared, priors), priors)
+                odds = changed - unchanged + special.logit(priors.target)
+                probability[:, m.variable] += share * mechanism.weight * special.expit(odds)
     return np.clip(probability, 0.0, 1.0)
 
 
-def log_density(mechanisms: Sequence[Mechanisms], X: FloatArray, basis: Basis) -> FloatArray:
+def log_density(mechanisms: Sequence[Mechanisms], features: Sequence[Features], X: FloatArray) -> FloatArray:
     """Posterior predictive log density of each variable given its parents under the shared mechanism, float64 (S, n, d).
 
-    A Student t with 2 · shape degrees of freedom for every sample alone.
+    A Student t with 2 · shape degrees of freedom for every sample alone, or a mixture of them over kinds of features.
     """
     density = np.empty((len(mechanisms[0].of_sample), *X.shape))
-    columns = basis.expand(X)
     for m in mechanisms:
-        of_set = [
-            _student_t(columns[:, np.append(columns.shape[1] - 1, basis.columns(parents))], X[:, m.variable], shared)
-            for parents, shared in zip(m.parents, m.posteriors, strict=True)
-        ]
+        of_set = [_mixture_of_student_t(m.variable, mechanisms_of_set, features, X) for mechanisms_of_set in m.of_parent_set]
         density[:, :, m.variable] = np.stack(of_set)[m.of_sample]
     return density
+
+
+def _mixture_of_student_t(
+    i: int, mechanisms: Sequence[SharedMechanism], features: Sequence[Features], X: FloatArray
+) -> FloatArray:
+    of_component = [
+        np.log(m.weight) + _student_t(features[m.component].design(i, m.parents, X), X[:, i], m.posterior) for m in mechanisms
+    ]
+    return np.asarray(special.logsumexp(of_component, axis=0))
 
 
 def _student_t(features: FloatArray, response: FloatArray, shared: Posterior) -> FloatArray:

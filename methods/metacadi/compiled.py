@@ -16,7 +16,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compiled(function: Function) -> Function:
     """``numba.njit``, cached beside the file or in the user's cache folder (numba keys it by processor), else in memory.
 
-    A change in any file of this package renews what is cached: compiled functions take the code of others into themselves.
+    A change in any file of this package with compiled code renews what is cached: compiled functions take the code of others
+    into themselves.
     """
     try:
         dispatcher = numba.njit(cache=True)(function)
@@ -31,5 +32,7 @@ def compiled(function: Function) -> Function:
 def _package_stamp() -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+        source = path.read_bytes()
+        if b"@compiled" in source or b"numba" in source:
+            digest.update(source)
     return digest.hexdigest()

@@ -9,16 +9,17 @@ A score costs the same for ten and for ten thousand samples. The formulas are th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from scipy import special
 
-from bench.types import BoolArray, FloatArray, Observed
+from bench.types import BoolArray, Environment, FloatArray, Observed
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.kernel import Data, one_score, toggle_scores
 from methods.metacadi.lanes import HALF
-from methods.metacadi.model import Posterior, Priors, log_mean_and_variance, shared_posterior, split_by_knowledge
+from methods.metacadi.model import IntArray, Posterior, Priors, log_mean_and_variance, shared_posterior, split_by_knowledge
 
 COOLING = (1 / 8, 1 / 4, 1 / 2, 1.0, 1.0, 1.0, 1.0)
 """Inverse temperatures of the coordinate updates."""
@@ -36,8 +37,44 @@ class LocalScores(Protocol):
         """s(i, parents), and s(i, parents xor j) − s(i, parents) for each j, float64 (d,); −inf for j = i."""
 
 
+class Features(Protocol):
+    """What mechanisms are linear in, for samples that the fit has not seen."""
+
+    def summary(self, environments: Sequence[Environment]) -> Summary:
+        """What the model needs of environments."""
+
+    def design(self, i: int, parents: IntArray, X: FloatArray) -> FloatArray:
+        """Samples of (intercept, features) of the parents of variable i, float64 (n, m)."""
+
+
+class Summary(Protocol):
+    """Gram matrices of environments, however they are had."""
+
+    n_samples: FloatArray
+
+    def regression(self, i: int, parents: IntArray) -> FloatArray:
+        """Of (intercept, features, variable i), float64 (E, m + 1, m + 1)."""
+
+
+class LocalEvidence(LocalScores, Protocol):
+    """Local scores that say what they rest on."""
+
+    n_environments: int
+    priors: Priors
+    features: Features
+
+    def score(self, i: int, parents: BoolArray) -> float:
+        """s(i, parents)."""
+
+    def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
+        """Probability that i is a target in each environment given its parents, float64 (E,)."""
+
+    def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
+        """Posterior of the shared mechanism of i given its parents, each environment weighted as the score weighs it."""
+
+
 class Evidence:
-    """Local scores of one data set, memoised by variable and parent set.
+    """Local scores of one data set.
 
     Parameters
     ----------
@@ -61,31 +98,25 @@ class Evidence:
         self.n_variables = observed.n_variables
         self.n_environments = observed.n_environments
         self.priors = priors
-        self.basis = Basis(self.n_variables) if basis is None else basis
+        self.features = basis = Basis(self.n_variables) if basis is None else basis
         fixed, possible, places = split_by_knowledge(observed)
         # By size, since terms that depend on it alone are then computed once for neighbours of one size.
         by_size = np.argsort([e.n_samples for e in possible], kind="stable")
         self._places = places[by_size]
-        self._statistics = Statistics.of([possible[e] for e in by_size], self.basis)
-        self._fixed = Statistics.of(fixed, self.basis)
+        self._statistics = Statistics.of([possible[e] for e in by_size], basis)
+        self._fixed = Statistics.of(fixed, basis)
         cooling = COOLING if annealing else (1.0,) * len(COOLING)
         self._data = _data(self._statistics, self._fixed, priors, np.array(cooling), self.n_variables)
         self._record = priors.record()
-        self._rows: dict[tuple[int, bytes], tuple[float, FloatArray]] = {}
         self._kept: dict[tuple[int, bytes], FloatArray] = {}
 
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
         """Score and toggle gains; see :class:`LocalScores`."""
-        key = i, parents.tobytes()
-        row = self._rows.get(key)
-        if row is None:
-            scores = toggle_scores(self._data, self._record, i, np.flatnonzero(parents))
-            own = float(scores[i])
-            gains = scores - own
-            gains[i] = -np.inf
-            gains.setflags(write=False)
-            row = self._rows[key] = own, gains
-        return row
+        scores = toggle_scores(self._data, self._record, i, np.flatnonzero(parents))
+        own = float(scores[i])
+        gains = scores - own
+        gains[i] = -np.inf
+        return own, gains
 
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
@@ -113,6 +144,63 @@ class Evidence:
             keep = one_score(self._data, self._record, i, np.flatnonzero(parents))[1]
             self._kept[key] = keep[len(keep) - self._statistics.n_environments :]
         return self._kept[key]
+
+
+class MixtureEvidence:
+    """Each mechanism has one of several kinds of features, a priori alike: s = log Σ_c exp(s_c) − log C.
+
+    Parameters
+    ----------
+    components : sequence of LocalEvidence
+        Of one data set.
+    """
+
+    def __init__(self, components: Sequence[LocalEvidence]) -> None:
+        self.components = tuple(components)
+        self.n_variables, self.n_environments = components[0].n_variables, components[0].n_environments
+
+    def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
+        """Score and toggle gains; see :class:`LocalScores`."""
+        scores = []
+        for component in self.components:
+            own, gains = component.toggles(i, parents)
+            gains[i] = 0.0
+            scores.append(own + gains)
+        mixed = special.logsumexp(scores, axis=0) - np.log(len(self.components))
+        gains = mixed - mixed[i]
+        gains[i] = -np.inf
+        return float(mixed[i]), gains
+
+    def score(self, i: int, parents: BoolArray) -> float:
+        """s(i, parents)."""
+        return float(special.logsumexp([c.score(i, parents) for c in self.components]) - np.log(len(self.components)))
+
+    def weights(self, i: int, parents: BoolArray) -> FloatArray:
+        """Posterior probability of each component for one mechanism, float64 (C,)."""
+        return np.asarray(special.softmax([c.score(i, parents) for c in self.components]))
+
+    def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
+        """Probability that i is a target in each environment given its parents, float64 (E,)."""
+        of_component = np.stack([c.target_probability(i, parents) for c in self.components])
+        return np.asarray(self.weights(i, parents) @ of_component)
+
+
+class Memoised:
+    """Local scores that are computed once for each variable and parent set."""
+
+    def __init__(self, scores: LocalScores) -> None:
+        self.n_variables = scores.n_variables
+        self._scores = scores
+        self._rows: dict[tuple[int, bytes], tuple[float, FloatArray]] = {}
+
+    def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
+        """Score and toggle gains, read-only; see :class:`LocalScores`."""
+        key = i, parents.tobytes()
+        if key not in self._rows:
+            own, gains = self._scores.toggles(i, parents)
+            gains.setflags(write=False)
+            self._rows[key] = own, gains
+        return self._rows[key]
 
 
 def _data(statistics: Statistics, fixed: Statistics, priors: Priors, cooling: FloatArray, n_variables: int) -> Data:

@@ -66,6 +66,15 @@ class Basis:
         chosen = [np.append(self.own[j], self.pairs[j, parents[:a]].ravel()) for a, j in enumerate(parents)]
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
 
+    def summary(self, environments: Sequence[Environment]) -> Statistics:
+        """What the model needs of environments."""
+        return Statistics.of(environments, self)
+
+    def design(self, i: int, parents: IntArray, X: FloatArray) -> FloatArray:
+        """Samples of (intercept, features) of the parents of variable i, float64 (n, m)."""
+        columns = self.expand(X)
+        return columns[:, np.append(columns.shape[1] - 1, self.columns(parents))]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistics:
@@ -106,3 +115,40 @@ class Statistics:
     def relative_precision(self, parents: IntArray) -> FloatArray:
         """Of (intercept, features), float64 (m,)."""
         return self.basis.relative[np.concatenate([[len(self.gram) - 1], self.basis.columns(parents)])]
+
+
+def smooth_bases(n_variables: int, n_environments: int, slope_precision: float) -> list[tuple[float, Basis]]:
+    """Smooth functions of each parent and products for each pair, at three amplitudes.
+
+    Parameters
+    ----------
+    n_variables, n_environments : int
+        With so many that Gram matrices would need more than ``MAX_BYTES``, products are left out.
+    slope_precision : float
+        Of the parents themselves, at the middle amplitude.
+
+    Returns
+    -------
+    list of (slope precision, Basis)
+    """
+    n_columns = n_variables * 3 + len(_PRODUCTS) * n_variables * (n_variables - 1) // 2
+    products = _PRODUCTS if 8 * n_columns**2 * n_environments <= MAX_BYTES else ()
+    relative = np.array([1.0, 1.0] + [2.0] * len(products))
+    return [
+        (slope_precision * factor, Basis(n_variables, (_bell, _step), products, tuple(relative * wiggle)))
+        for factor, wiggle in _AMPLITUDES
+    ]
+
+
+MAX_BYTES = 1_000_000_000
+_PRODUCTS = ((0, 0), (0, 2), (2, 0), (0, 1), (1, 0))
+_AMPLITUDES = ((0.1, 1.0), (1.0, 1.0), (1.0, 8.0))
+"""Factor of the slope precision, and precision of all else relative to it."""
+
+
+def _bell(x: FloatArray) -> FloatArray:
+    return np.asarray(np.exp(-0.5 * x**2))
+
+
+def _step(x: FloatArray) -> FloatArray:
+    return np.asarray(np.tanh(2.0 * x))

@@ -8,8 +8,8 @@ from scipy.stats import t as student_t
 
 from bench.types import Environment, Observed
 from methods.metacadi.adaptation import adapted_targets, log_density, sampled_mechanisms
-from methods.metacadi.evidence import Evidence
-from methods.metacadi.features import Basis, Statistics
+from methods.metacadi.evidence import Evidence, MixtureEvidence
+from methods.metacadi.features import Basis
 from methods.metacadi.model import Priors
 
 PRIORS = Priors()
@@ -35,7 +35,8 @@ def samples():
 @pytest.fixture(scope="module")
 def evidence(samples):
     known, *others = samples
-    return Evidence(Observed((Environment(known, is_observational=True), *(Environment(X) for X in others))), PRIORS)
+    observed = Observed((Environment(known, is_observational=True), *(Environment(X) for X in others)))
+    return MixtureEvidence([Evidence(observed, PRIORS)])
 
 
 def features(X, i, parents):
@@ -79,7 +80,7 @@ def test_adaptation_is_the_closed_form_of_the_reference(samples, evidence, n):
     rng = np.random.default_rng(n)
     new = [model(rng, n), model(rng, n, (0, 0, 4)), model(rng, n, (0.5, 0, 0))]
     mechanisms = sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]), np.array([0.9, 0.1]))
-    found = adapted_targets(mechanisms, Statistics.of([Environment(X) for X in new], Basis(D)), PRIORS)
+    found = adapted_targets(mechanisms, [Basis(D)], [Environment(X) for X in new], PRIORS)
     for i in range(D):
         of_graph = [reference_targets(samples, new, i, parents_of(graph, i)) for graph in (CHAIN, EMPTY)]
         assert found[:, i] == pytest.approx(0.9 * of_graph[0] + 0.1 * of_graph[1], abs=1e-8)
@@ -88,7 +89,7 @@ def test_adaptation_is_the_closed_form_of_the_reference(samples, evidence, n):
 
 def test_density_is_a_student_t_of_each_sample_alone(samples, evidence):
     X = model(np.random.default_rng(5), 4)
-    density = log_density(sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]), np.full(2, 0.5)), X, Basis(D))
+    density = log_density(sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]), np.full(2, 0.5)), [Basis(D)], X)
     assert density.shape == (2, 4, D)
     for s, graph in enumerate((CHAIN, EMPTY)):
         for i in range(D):

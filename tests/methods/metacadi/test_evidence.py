@@ -7,7 +7,7 @@ import pytest
 from metacadi_reference import local_evidence
 
 from bench.types import Environment, Observed
-from methods.metacadi.evidence import Evidence, _starts
+from methods.metacadi.evidence import Evidence, Memoised, MixtureEvidence, _starts
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.model import Priors
 
@@ -131,6 +131,24 @@ def test_features_of_parents_and_of_pairs_reach_the_compiled_code(name):
             assert own + gains[j] == pytest.approx(evidence.score(1, toggled), abs=1e-8)
 
 
+def test_a_mixture_of_features_weighs_them_by_evidence():
+    observed = CASES["observational and others"]
+    parts = [Evidence(observed, PRIORS), Evidence(observed, PRIORS, SMOOTH)]
+    mixture, parents = MixtureEvidence(parts), np.array([False, True, False, True, False])
+    scores = np.array([e.score(0, parents) for e in parts])
+    assert mixture.score(0, parents) == pytest.approx(np.log(np.exp(scores - scores[0]).mean()) + scores[0], abs=1e-9)
+    share = 1 / (1 + np.exp(scores[0] - scores[1]))
+    assert mixture.weights(0, parents) == pytest.approx([1 - share, share], abs=1e-9)
+    targets = [e.target_probability(0, parents) for e in parts]
+    assert mixture.target_probability(0, parents) == pytest.approx((1 - share) * targets[0] + share * targets[1], abs=1e-9)
+    own, gains = mixture.toggles(0, parents)
+    for j in (1, 4):
+        toggled = parents.copy()
+        toggled[j] ^= True
+        assert own + gains[j] == pytest.approx(mixture.score(0, toggled), abs=1e-8)
+    assert gains[0] == -np.inf
+
+
 def test_without_annealing_the_updates_start_at_their_own_temperature():
     observed = CASES["observational and others"]
     fixed, possible = split(observed)
@@ -237,7 +255,7 @@ def test_splitting_the_observational_environment_changes_nothing():
 
 
 def test_rows_are_computed_once_and_cannot_be_changed():
-    evidence = Evidence(CASES["one environment"], PRIORS)
+    evidence = Memoised(Evidence(CASES["one environment"], PRIORS))
     parents = np.array([False, True, False])
     _, gains = evidence.toggles(0, parents)
     assert evidence.toggles(0, parents.copy())[1] is gains
