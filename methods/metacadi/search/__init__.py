@@ -5,6 +5,7 @@ Any score that decomposes over nodes will do (``LocalScores``). Not here: what a
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,16 @@ from bench.types import BoolArray, Budget, FloatArray
 from methods.metacadi.evidence import LocalScores
 from methods.metacadi.search import local_search
 from methods.metacadi.search.jump_process import JumpProcess
+from methods.metacadi.search.rows import RowTable, ScreenedScores
 from methods.metacadi.search.state import GraphState
+
+MAX_JUMPS = 20_000
 
 FIRST_JUMPS, GROWTH = 200, 1.5
 """Jumps before the first look at how well frequencies are known, and how many times more until the next one."""
+
+MIN_SCREENED = 100
+"""Variables. At fifty with two edges a node, screened searches stayed below full ones and were hardly faster."""
 
 BURN_IN = 0.1
 """Share of the path, in time, that is left out."""
@@ -80,7 +87,8 @@ def sample_graphs(
     budget: Budget | None = None,
     max_failures: int | None = None,
     tolerance: float | None = None,
-    max_jumps: int = 20_000,
+    max_jumps: int | None = None,
+    screening: bool = True,
 ) -> GraphPosterior:
     """Samples from the distribution over DAGs in proportion to exp(score), and the best DAG met.
 
@@ -98,7 +106,10 @@ def sample_graphs(
         Standard error of the frequency of every edge at which sampling stops; by default .5 / sqrt(n_samples), the worst of
         as many independent draws. It is estimated from the path, which knows nothing of a mode that it never met.
     max_jumps : int, optional
-        At which sampling stops in any case.
+        At which sampling stops in any case; 20,000 by default, above 100 variables fewer in inverse proportion.
+    screening : bool
+        From ``MIN_SCREENED`` variables on, perturb the best graph with a few candidate parents for each node, if ``scores`` are
+        ``ScreenedScores``. Climbs before and after that, and sampling, know no candidates.
 
     Raises
     ------
@@ -106,13 +117,17 @@ def sample_graphs(
         If a count or the tolerance is not positive.
     """
     tolerance = 0.5 / np.sqrt(max(1, n_samples)) if tolerance is None else tolerance
+    max_jumps = MAX_JUMPS * 100 // max(100, scores.n_variables) if max_jumps is None else max_jumps
     for name, value in (("n_samples", n_samples), ("max_jumps", max_jumps), ("tolerance", tolerance)):
         if not value > 0:
             raise InputError(f"{name} must be positive, got {value}")
     budget = Budget() if budget is None else budget
     max_failures = max(200, 4 * scores.n_variables) if max_failures is None else max_failures
     state = GraphState(scores)
-    n_climbs = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures)
+    screen = None
+    if screening and isinstance(scores, ScreenedScores) and scores.n_variables >= MIN_SCREENED:
+        screen = functools.partial(RowTable, scores)
+    n_climbs = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures, screen=screen)
     best, best_score = state.graph.copy(), state.score
     n_search_requests = state.table.n_requests
 
@@ -151,6 +166,7 @@ def warm_up() -> None:
     scores = _Preference()
     sample_graphs(scores, rng=np.random.default_rng(0), n_samples=1, tolerance=np.inf)
     state = GraphState(scores)
+    local_search.candidates(state)
     state.become(np.triu(np.ones((3, 3), dtype=np.bool_), 1))
     state.undo()
 

@@ -7,13 +7,14 @@ climb again; keep what is not worse. Not here: the posterior around the optimum 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from bench.types import Budget
+from bench.types import BoolArray, Budget
 from methods.metacadi.compiled import compiled
-from methods.metacadi.search.rows import find, key_of
+from methods.metacadi.search.rows import RowTable, find, key_of
 from methods.metacadi.search.state import (
     DONE,
     FULL,
@@ -43,15 +44,22 @@ clear problems 95 in 100 lead back to it, at worse optima at most 84."""
 REVISITS_OF_CHANGES = 2
 """For the ends of every edge that an improvement changed."""
 
+CANDIDATES_EACH = 10
+"""By each of two rankings, where parents are screened."""
+
 TOLERANCE = 1e-6
 """Nats. Below it a gain is rounding (score-equivalent graphs tie), and climbing on it could go in circles."""
 
 
-def search(state: GraphState, *, rng: np.random.Generator, budget: Budget, max_failures: int) -> int:
+def search(
+    state: GraphState,
+    *,
+    rng: np.random.Generator,
+    budget: Budget,
+    max_failures: int,
+    screen: Callable[[BoolArray], RowTable] | None = None,
+) -> int:
     """Bring ``state`` to the best DAG found; the number of climbs.
-
-    Nodes to perturb wait in a queue. Where a perturbation leads to an optimum not seen before its node comes again, and where
-    it improves the graph the nodes around the change do: effort goes where the landscape is rugged.
 
     Parameters
     ----------
@@ -61,13 +69,50 @@ def search(state: GraphState, *, rng: np.random.Generator, budget: Budget, max_f
         When it expires the best so far is kept.
     max_failures : int
         Perturbations in a row that may fail to improve the score before the search stops.
+    screen : function of bool (d, d), optional
+        Gives the table to be used while the graph is perturbed, from candidates in rows by node. The last climb uses full rows.
     """
-    d = len(state.graph)
     if not climb(state, rng=rng, budget=budget):
         state.undo(to_settled=True)
         return 1
     state.clear_log()
-    best_score, n_climbs, n_failures = state.score, 1, 0
+    if screen is None:
+        return 1 + _perturb_on(state, rng=rng, budget=budget, max_failures=max_failures)
+    full, n_climbs, gain = state.table, 1, np.inf
+    while gain > TOLERANCE and not budget.expired:
+        before = state.score
+        state.consult(screen(candidates(state)))
+        n_climbs += 1 + _perturb_on(state, rng=rng, budget=budget, max_failures=max_failures)
+        state.consult(full)
+        state.clear_log()
+        if not climb(state, rng=rng, budget=budget):
+            state.undo(to_settled=True)
+        gain = state.score - before
+    return n_climbs
+
+
+def candidates(state: GraphState) -> BoolArray:
+    """Neighbours of each node, and what gains most as its parent, now and from no parents; bool (d, d), rows by node."""
+    d = len(state.graph)
+    found = state.graph | state.graph.T
+    nothing = np.zeros(d, dtype=np.bool_)
+    gains_from_none = np.array([state.table.gains(i, nothing) for i in range(d)])
+    state.consult(state.table)  # which may have forgotten rows
+    for gains in (state.gains, gains_from_none):
+        best = np.argpartition(-gains, min(CANDIDATES_EACH, d) - 1, axis=1)[:, :CANDIDATES_EACH]
+        np.put_along_axis(found, best, True, axis=1)
+    np.fill_diagonal(found, False)
+    return found
+
+
+def _perturb_on(state: GraphState, *, rng: np.random.Generator, budget: Budget, max_failures: int) -> int:
+    """Perturb and climb as long as it pays; the number of climbs.
+
+    Nodes to perturb wait in a queue. Where a perturbation leads to an optimum not seen before its node comes again, and where
+    it improves the graph the nodes around the change do: effort goes where the landscape is rugged.
+    """
+    d = len(state.graph)
+    best_score, n_climbs, n_failures = state.score, 0, 0
     queue = deque(np.resize(rng.permutation(d), max(MIN_PERTURBATIONS, d)).tolist())
     others: set[float] = set()
     while queue and n_failures < max_failures and not budget.expired:

@@ -5,7 +5,7 @@ Not here: how rows come about (``evidence``), who asks for them (``state``).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -48,13 +48,22 @@ class Rows(NamedTuple):
     salts: Int64Array
 
 
+@runtime_checkable
+class ScreenedScores(LocalScores, Protocol):
+    """Scores that can leave changes out where they are not of interest."""
+
+    def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
+        """As ``toggles`` for j among the parents or ``candidates``, bool (d,), alone; −inf for others."""
+
+
 class RowTable:
     """Rows of ``scores`` by node and parent set, each asked for once as long as memory lasts.
 
     Parameters
     ----------
     scores : LocalScores
-    max_bytes : int, optional
+    candidates : bool (d, d), optional
+        Row i holds what may become a parent of i; of the rest ``scores`` are not asked. Takes :class:`ScreenedScores`.
 
     Attributes
     ----------
@@ -64,12 +73,13 @@ class RowTable:
         Rows asked of ``scores`` so far.
     """
 
-    def __init__(self, scores: LocalScores, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, scores: LocalScores, candidates: BoolArray | None = None) -> None:
         d = scores.n_variables
         self.n_requests = 0
         self._scores = scores
+        self._candidates = candidates
         self._n_rows = 0
-        self._max_rows = max(MIN_ROWS_PER_VARIABLE * d, max_bytes // (9 * d + 24))
+        self._max_rows = max(MIN_ROWS_PER_VARIABLE * d, MAX_BYTES // (9 * d + 24))
         # The salts only spread rows over slots, and a key is no proof, so they need be neither new nor secret.
         salts = np.random.default_rng(0).integers(np.iinfo(np.int64).min, np.iinfo(np.int64).max, size=2 * d)
         self.rows = _with_capacity(min(self._max_rows, 4 * d + 64), d, salts)
@@ -82,7 +92,10 @@ class RowTable:
             self.rows.slots[:] = 0
         elif self._n_rows == len(self.rows.own):
             self._grow()
-        own, gains = self._scores.toggles(node, parents)
+        if self._candidates is None:
+            own, gains = self._scores.toggles(node, parents)
+        else:
+            own, gains = cast(ScreenedScores, self._scores).toggles_among(node, parents, self._candidates[node])
         self.n_requests += 1
         place, rows = self._n_rows, self.rows
         rows.own[place], rows.gains[place] = own, gains
@@ -90,6 +103,13 @@ class RowTable:
         _enter(rows, place)
         self._n_rows += 1
         return forgets
+
+    def gains(self, node: int, parents: BoolArray) -> FloatArray:
+        """Gains of a node with its parents, asked for where they are missing, float64 (d,)."""
+        key = key_of(self.rows.salts, node, parents)
+        if find(self.rows, key, node, parents) < 0:
+            self.add(node, parents)
+        return np.asarray(self.rows.gains[find(self.rows, key, node, parents)])
 
     def _grow(self) -> None:
         old, n = self.rows, self._n_rows

@@ -136,6 +136,12 @@ class GraphState:
                 self.arrays.places[:] = -1
         return True
 
+    def consult(self, table: RowTable) -> None:
+        """Take rows from another table from now on."""
+        self.table = table
+        self.arrays.places[:] = -1
+        self.arrays.stale[:] = NEW_GAINS
+
     def become(self, graph: BoolArray) -> None:
         """Change to another DAG, bool (d, d)."""
         places = np.flatnonzero(self.graph != graph)  # many times faster than pairs of indices where edges are few among many

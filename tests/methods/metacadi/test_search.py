@@ -65,6 +65,19 @@ class GaussianScores:
         return row_by_definition(self, i, np.frombuffer(key, dtype=bool))
 
 
+class ScreenedGaussianScores(GaussianScores):
+    """The same, and able to leave changes out."""
+
+    def __init__(self, covariance: FloatArray, n_samples: int) -> None:
+        super().__init__(covariance, n_samples)
+        self.n_screened_requests = 0
+
+    def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
+        self.n_screened_requests += 1
+        own, gains = self.toggles(i, parents)
+        return own, np.where(candidates | parents, gains, -np.inf)
+
+
 class Relabelled:
     """The same scores with variable ``order[i]`` in place i."""
 
@@ -194,7 +207,7 @@ def test_a_table_too_small_for_all_rows_changes_no_result(monkeypatch: pytest.Mo
     scores = TableScores(4, 2.0, seed=1)
     large = sample_graphs(scores, rng=np.random.default_rng(0), n_samples=20)
     monkeypatch.setattr(rows, "MIN_ROWS_PER_VARIABLE", 4)
-    monkeypatch.setattr(RowTable.__init__, "__defaults__", (0,))
+    monkeypatch.setattr(rows, "MAX_BYTES", 0)
     small = sample_graphs(scores, rng=np.random.default_rng(0), n_samples=20)
     assert small.diagnostics.n_sampling_requests > large.diagnostics.n_sampling_requests
     assert small.best_score == large.best_score
@@ -326,6 +339,45 @@ def test_the_search_stops_early_where_all_perturbations_lead_back() -> None:
     n_climbs = [search(there, rng=np.random.default_rng(0), budget=Budget(), max_failures=200) for there in (one, many)]
     np.testing.assert_array_equal(one.graph, np.triu(np.ones((9, 9), dtype=bool), 1))
     assert n_climbs[0] == 1 + local_search.MIN_PERTURBATIONS < n_climbs[1]
+
+
+def test_a_screened_search_ends_at_an_optimum_of_full_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("methods.metacadi.search.MIN_SCREENED", 20)
+    monkeypatch.setattr(local_search, "CANDIDATES_EACH", 3)
+    _, covariance = linear_gaussian(20, 1000, seed=1)
+    scores = ScreenedGaussianScores(covariance, 1000)
+    found = sample_graphs(scores, rng=np.random.default_rng(0), n_samples=5)
+    assert scores.n_screened_requests > 100
+    assert max(total(scores, changed) for changed in legal_moves(found.best).values()) <= found.best_score + 1e-6
+    assert graphs.are_acyclic(found.graph_samples).all()
+
+
+def test_screening_happens_on_request_for_many_variables_and_scores_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, covariance = linear_gaussian(12, 500, seed=1)
+
+    def n_screened_requests(**settings: bool) -> int:
+        scores = ScreenedGaussianScores(covariance, 500)
+        sample_graphs(scores, rng=np.random.default_rng(0), n_samples=1, **settings)
+        return scores.n_screened_requests
+
+    assert n_screened_requests() == 0
+    monkeypatch.setattr("methods.metacadi.search.MIN_SCREENED", 12)
+    assert n_screened_requests() > 0
+    assert n_screened_requests(screening=False) == 0
+    assert sample_graphs(GaussianScores(covariance, 500), rng=np.random.default_rng(0)).best_score > 0.0
+
+
+def test_candidates_are_neighbours_and_the_best_parents_with_and_without_the_present_ones() -> None:
+    graph, covariance = linear_gaussian(15, 500, seed=2)
+    scores = GaussianScores(covariance, 500)
+    there = state_at(scores, graph)
+    found = local_search.candidates(there)
+    assert not found.diagonal().any()
+    for i in range(15):
+        neighbours = set(np.flatnonzero(graph[i] | graph[:, i]))
+        now = np.argsort(-there.gains[i])[: local_search.CANDIDATES_EACH]
+        from_none = np.argsort(-scores.toggles(i, np.zeros(15, dtype=bool))[1])[: local_search.CANDIDATES_EACH]
+        assert set(np.flatnonzero(found[i])) == (neighbours | set(now) | set(from_none)) - {i}
 
 
 # --- sampling -----------------------------------------------------------------------------------------------------------------
