@@ -306,7 +306,7 @@ def report(n_seeds):
         for seed in range(n_seeds):
             observed = draw_observed(*setting, seed)
             exact, approximate = exact_posterior(observed, prior), mean_field_posterior(observed, prior)
-            fitted = make_method("metacadi").fit(observed, rng=np.random.default_rng(seed)).estimate
+            fitted = make_method("metacadi[features=linear]").fit(observed, rng=np.random.default_rng(seed)).estimate
             values = [
                 *gaps(exact, approximate.edges, approximate.targets, observed),
                 *gaps(exact, fitted.edge_probability, fitted.target_probability, observed),
