@@ -19,7 +19,9 @@ two rounds adapt, down to a given error; the posterior over graphs by enumeratio
 """
 
 import itertools
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.special import expit, gammaln, logit, logsumexp
@@ -324,4 +326,5 @@ def summary(values):
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])  # and not tests/, whose folder "methods" would hide the package
     report(n_seeds=5)
