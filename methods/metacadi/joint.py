@@ -1,0 +1,369 @@
+"""Features of all parents together: one layer of hidden units on the masked joint input, and the local evidence under it.
+
+Interactions of any order enter a mechanism through the units, which ``Basis`` has for pairs only. The price is that every
+parent set has features of its own: a score reads the samples again, makes the units, and takes their Gram matrices; from there
+on it is the same closed form.
+
+Not here: how weights are learned (``learned``); here they are drawn, or given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import InputError
+from bench.types import BoolArray, Environment, FloatArray, Observed
+from methods.metacadi.evidence import Evidence
+from methods.metacadi.kernel import joint_scores
+from methods.metacadi.lanes import HALF
+from methods.metacadi.model import IntArray, Posterior, Priors, shared_posterior, split_by_knowledge
+
+SCALES = (0.5, 1.0, 2.0)
+"""Of the weights of random units: smooth functions, and less smooth ones."""
+
+LARGEST_BIAS = 1.5
+
+SMALLEST_SPREAD = 1e-4
+"""Standard deviation of a unit that would be divided by less; a constant unit vanishes."""
+
+Precision = type[np.float32] | type[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HiddenUnits:
+    """M hidden units for each of d variables: tanh(|parents|^(-1/4) W_i x + b_i), x zero but for the parents.
+
+    Parameters
+    ----------
+    weights : float64 (d, M, d)
+        Of units, for each variable to be explained, on each variable.
+    biases : float64 (d, M)
+    """
+
+    weights: FloatArray
+    biases: FloatArray
+
+    @property
+    def n_units(self) -> int:
+        return self.weights.shape[1]
+
+    def inputs(self, i: int, parents: IntArray, X: FloatArray) -> FloatArray:
+        """W_i x of masked samples, float64 (n, M)."""
+        return np.asarray(X[:, parents] @ self.weights[i][:, parents].T)
+
+    def activations(self, i: int, n_parents: int, inputs: FloatArray, precision: Precision = np.float64) -> npt.NDArray[Any]:
+        """Units from W_i x, float32 or float64 (n, M)."""
+        return np.tanh((inputs * float(n_parents) ** -0.25 + self.biases[i]).astype(precision))
+
+
+def random_units(n_variables: int, n_units: int, rng: np.random.Generator) -> HiddenUnits:
+    """Random features: weights from N(0, 1) times one of ``SCALES``, biases from U(-1.5, 1.5), the same for every variable.
+
+    Parameters
+    ----------
+    n_variables, n_units : int
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    InputError
+        If there are no units.
+
+    References
+    ----------
+    Rahimi, Recht, "Random features for large-scale kernel machines", NIPS 2007, for the idea.
+    """
+    if n_units < 1:
+        raise InputError(f"expected at least one hidden unit, got {n_units}")
+    weights = rng.normal(size=(n_units, n_variables)) * rng.choice(SCALES, (n_units, 1))
+    biases = rng.uniform(-LARGEST_BIAS, LARGEST_BIAS, n_units)
+    return HiddenUnits(np.tile(weights, (n_variables, 1, 1)), np.tile(biases, (n_variables, 1)))
+
+
+class JointFeatures:
+    """Intercept, parents and hidden units, each unit standardised over the samples of the fit for each parent set.
+
+    Parameters
+    ----------
+    observed : Observed
+    units : HiddenUnits
+    precision : {numpy.float32, numpy.float64}
+        Of the hyperbolic tangents. In single precision scores move by less than 1e-3.
+
+    Notes
+    -----
+    The Gram matrices of the row of toggles asked for last are kept: components of a mixture that differ by their priors alone
+    ask for one row after the other.
+    """
+
+    def __init__(self, observed: Observed, units: HiddenUnits, *, precision: Precision = np.float32) -> None:
+        self.units = units
+        self.precision = precision
+        self.samples = Samples.of(observed)
+        self._row: tuple[tuple[int, bytes], tuple[_Regressions, ...]] | None = None
+
+    def summary(self, environments: Sequence[Environment]) -> JointSummary:
+        """What the model needs of environments, which is all their samples."""
+        return JointSummary(self, Samples((), environments))
+
+    def design(self, i: int, parents: IntArray, X: FloatArray) -> FloatArray:
+        """Samples of (intercept, parents, units) for variable i, float64 (n, m)."""
+        return self._columns(i, parents, X, self.units.inputs(i, parents, X))[:, :-1]
+
+    def row(self, i: int, parents: BoolArray) -> tuple[_Regressions, ...]:
+        """Regressions of i on parents xor j for each j, and on the parents themselves for j = i, eight at a time."""
+        key = i, parents.tobytes()
+        if self._row is None or self._row[0] != key:
+            self._row = key, tuple(self._toggled(i, parents))
+        return self._row[1]
+
+    def one(self, i: int, parents: BoolArray) -> _Regressions:
+        """The regression of i on its parents alone."""
+        members = np.flatnonzero(parents)
+        regressions = _Regressions(1, len(members), self.units.n_units, self.samples.n_environments)
+        regressions.fill(0, i, len(members), *self._grams(i, members, self.units.inputs(i, members, self.samples.X)))
+        return regressions
+
+    def regression(self, i: int, parents: IntArray, samples: Samples) -> FloatArray:
+        """Gram matrices of (intercept, parents, units, variable i), float64 (E, m + 1, m + 1)."""
+        return samples.grams(self._columns(i, parents, samples.X, self.units.inputs(i, parents, samples.X)))[1]
+
+    def _toggled(self, i: int, parents: BoolArray) -> Iterator[_Regressions]:
+        X, weights, d = self.samples.X, self.units.weights[i], len(parents)
+        inputs = self.units.inputs(i, np.flatnonzero(parents), X)
+        # Parent sets of like size stand side by side: removals, the set itself, additions.
+        order = sorted(range(d), key=lambda j: 0 if parents[j] else 1 if j == i else 2)
+        for first in range(0, d, HALF):
+            changed = order[first : first + HALF]
+            largest = int(parents.sum()) + any(j != i and not parents[j] for j in changed)
+            regressions = _Regressions(len(changed), largest, self.units.n_units, self.samples.n_environments)
+            for place, j in enumerate(changed):
+                members = np.flatnonzero(parents ^ (np.arange(d) == j) & (j != i))
+                change = np.multiply.outer(X[:, j], weights[:, j]) if j != i else 0.0
+                grams = self._grams(i, members, inputs - change if parents[j] else inputs + change)
+                regressions.fill(place, j, len(members), *grams)
+            yield regressions
+
+    def _grams(self, i: int, parents: IntArray, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return self.samples.grams(self._columns(i, parents, self.samples.X, inputs))
+
+    def _columns(self, i: int, parents: IntArray, X: FloatArray, inputs: FloatArray) -> FloatArray:
+        """Samples of (intercept, parents, units, variable i), float64 (n, m + 1)."""
+        p = len(parents)
+        columns = np.empty((len(X), 2 + p + (self.units.n_units if p else 0)))
+        columns[:, 0] = 1.0
+        columns[:, 1 : 1 + p] = X[:, parents]
+        columns[:, -1] = X[:, i]
+        if p:
+            units = self.units.activations(i, p, inputs, self.precision)
+            mean, spread = self._moments(i, parents, units if X is self.samples.X else None)
+            np.divide(units - mean, spread, out=columns[:, 1 + p : -1])
+        return columns
+
+    def _moments(self, i: int, parents: IntArray, units: npt.NDArray[Any] | None = None) -> tuple[Any, Any]:
+        """Mean and standard deviation of each unit over the samples of the fit."""
+        if units is None:
+            X = self.samples.X
+            units = self.units.activations(i, len(parents), self.units.inputs(i, parents, X), self.precision)
+        # As products with a vector of ones, which take a tenth of the time of sums down the columns.
+        share = np.full(len(units), 1.0 / len(units), dtype=units.dtype)
+        mean = share @ units
+        variance = share @ (units - mean) ** 2
+        return mean, np.sqrt(variance + units.dtype.type(SMALLEST_SPREAD**2))
+
+
+class JointSummary:
+    """Environments, whose Gram matrices are made for each parent set; see ``Summary``."""
+
+    def __init__(self, features: JointFeatures, samples: Samples) -> None:
+        self.n_samples, self.n_environments = samples.n_samples, samples.n_environments
+        self._features, self._samples = features, samples
+
+    def regression(self, i: int, parents: IntArray) -> FloatArray:
+        """Gram matrices of (intercept, parents, units, variable i), float64 (E, m + 1, m + 1)."""
+        return self._features.regression(i, parents, self._samples)
+
+
+class JointEvidence(Evidence):
+    """Local scores of one data set under features of the joint parents.
+
+    Parameters
+    ----------
+    observed : Observed
+    priors : Priors
+    features : JointFeatures
+        Of the same data.
+    relative_precision : float, optional
+        Prior precision of a unit as a multiple of a slope's; by default a quarter of the number of units, so that together
+        they vary four times as much as a parent of unit variance does.
+    annealing : bool
+        Start the coordinate updates hot.
+    """
+
+    def __init__(
+        self,
+        observed: Observed,
+        priors: Priors,
+        features: JointFeatures,
+        *,
+        relative_precision: float | None = None,
+        annealing: bool = True,
+    ) -> None:
+        super().__init__(observed, priors, annealing=annealing)
+        self.features = features
+        self.relative_precision = features.units.n_units / 4.0 if relative_precision is None else relative_precision
+
+    def row(self, i: int, parents: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """s(i, parents xor j), float64 (d,), of (i, parents) itself in place i, and keep probabilities.
+
+        The latter, float64 (d, 1 + E), are those of environments by size, after 1 for all that are known to be observational.
+        """
+        scores, keep = np.empty(self.n_variables), np.ones((self.n_variables, 1 + self._statistics.n_environments))
+        for regressions in self.features.row(i, parents):
+            scores[regressions.changed], keep[regressions.changed, 1:] = self._scores(i, regressions)
+        return scores, keep
+
+    def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
+        """Score and toggle gains; see :class:`LocalScores`."""
+        scores, _ = self.row(i, parents)
+        own = float(scores[i])
+        gains = scores - own
+        gains[i] = -np.inf
+        return own, gains
+
+    def score(self, i: int, parents: BoolArray) -> float:
+        """s(i, parents)."""
+        return float(self._scores(i, self.features.one(i, parents))[0][0])
+
+    def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
+        """Posterior of the shared mechanism of i given its parents, each environment weighted as the score weighs it."""
+        regressions, keep = self.features.one(i, parents), self._keep_probability(i, parents)
+        possible = regressions.grams[0][..., regressions.grams.shape[-1] - len(keep) :]
+        n_samples = float(self._fixed.n_samples.sum() + keep @ self._statistics.n_samples)
+        return shared_posterior(
+            regressions.fixed_grams[0] + possible @ keep,
+            n_samples,
+            self.priors,
+            relative=regressions.relative(self.relative_precision)[0],
+            n_parents=int(parents.sum()),
+        )
+
+    def _keep_probability(self, i: int, parents: BoolArray) -> FloatArray:
+        key = i, parents.tobytes()
+        if key not in self._kept:
+            self._kept[key] = self._scores(i, self.features.one(i, parents))[1][0]
+        return self._kept[key]
+
+    def _scores(self, i: int, regressions: _Regressions) -> tuple[FloatArray, FloatArray]:
+        """Scores, float64 (k,), and keep probabilities, float64 (k, E), of k regressions."""
+        k = len(regressions.sizes)
+        eight = np.minimum(np.arange(HALF), k - 1)
+        scores, keep = joint_scores(
+            self._data,
+            self._record,
+            i,
+            regressions.grams[eight],
+            regressions.fixed_grams[eight],
+            regressions.relative(self.relative_precision)[eight],
+            regressions.sizes[eight],
+        )
+        return scores[:k], keep[:k, keep.shape[1] - self._statistics.n_environments :]
+
+
+class _Regressions:
+    """Gram matrices of k regressions side by side, as compiled code takes them.
+
+    Parameters
+    ----------
+    n_regressions, largest, n_units, n_environments : int
+        ``largest`` is the greatest number of parents.
+
+    Attributes
+    ----------
+    changed : int (k,)
+        Which toggle made each parent set.
+    sizes : float64 (k,)
+        Numbers of parents.
+    grams : float64 (k, m + 1, m + 1, E)
+        E is even: an environment without samples stands before an odd number.
+    fixed_grams : float64 (k, m + 1, m + 1)
+
+    Notes
+    -----
+    Regressions with fewer features than others have some that are zero in every sample, which change nothing.
+    """
+
+    def __init__(self, n_regressions: int, largest: int, n_units: int, n_environments: int) -> None:
+        m = 1 + largest + (n_units if largest else 0)
+        self.n_units = n_units
+        self.changed = np.zeros(n_regressions, dtype=np.intp)
+        self.sizes = np.zeros(n_regressions)
+        self.grams = np.zeros((n_regressions, m + 1, m + 1, n_environments + n_environments % 2))
+        self.fixed_grams = np.zeros((n_regressions, m + 1, m + 1))
+
+    def fill(self, place: int, changed: int, n_parents: int, fixed_gram: FloatArray, grams: FloatArray) -> None:
+        """Enter one regression: its Gram matrices of (intercept, parents, units, variable), as ``Samples.grams`` has them."""
+        self.changed[place], self.sizes[place] = changed, n_parents
+        m, last = len(fixed_gram) - 1, self.grams.shape[1] - 1
+        for whole, own in (
+            (self.grams[place][..., self.grams.shape[-1] - len(grams) :], grams.transpose(1, 2, 0)),
+            (self.fixed_grams[place], fixed_gram),
+        ):
+            whole[:m, :m] = own[:m, :m]
+            whole[last, :m], whole[:m, last], whole[last, last] = own[m, :m], own[:m, m], own[m, m]
+
+    def relative(self, of_units: float) -> FloatArray:
+        """Prior precisions of (intercept, features) as multiples of a slope's, float64 (k, m)."""
+        m = self.grams.shape[1] - 1
+        return np.where(np.arange(m) > self.sizes[:, None], of_units, 1.0)
+
+
+class Samples:
+    """Samples of environments, all that are known to be observational together first.
+
+    Parameters
+    ----------
+    fixed, environments : sequence of Environment
+
+    Attributes
+    ----------
+    X : float64 (n, d)
+    n_samples : float64 (E,)
+        Of each environment, the fixed ones apart.
+    """
+
+    @classmethod
+    def of(cls, observed: Observed) -> Samples:
+        """All samples of a data set, environments that may have targets by size."""
+        fixed, possible, _ = split_by_knowledge(observed)
+        return cls(fixed, sorted(possible, key=lambda e: e.n_samples))
+
+    def __init__(self, fixed: Sequence[Environment], environments: Sequence[Environment]) -> None:
+        self.X = np.concatenate([e.X for e in (*fixed, *environments)])
+        self.n_samples = np.array([e.n_samples for e in environments], dtype=np.float64)
+        self.n_environments = len(environments)
+        self._n_fixed = sum(e.n_samples for e in fixed)
+        self._stops = self._n_fixed + np.cumsum(self.n_samples, dtype=np.intp)
+        self._even = len(set(self.n_samples)) == 1
+
+    @property
+    def environment(self) -> IntArray:
+        """To which environment each sample belongs, 0 for the fixed ones, int (n,)."""
+        return np.repeat(np.arange(1 + self.n_environments), np.append(self._n_fixed, self.n_samples).astype(np.intp))
+
+    def grams(self, columns: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Gram matrices of columns (n, m): of all fixed environments together (m, m), of each other one (E, m, m)."""
+        fixed, others = columns[: self._n_fixed], columns[self._n_fixed :]
+        m = columns.shape[1]
+        if self._even:
+            blocks = others.reshape(self.n_environments, -1, m)
+            return fixed.T @ fixed, blocks.transpose(0, 2, 1) @ blocks
+        grams = np.empty((self.n_environments, m, m))
+        for e, block in enumerate(np.split(columns, [self._n_fixed, *self._stops[:-1]])[1:] if self.n_environments else []):
+            np.matmul(block.T, block, out=grams[e])
+        return fixed.T @ fixed, grams
