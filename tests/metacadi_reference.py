@@ -117,13 +117,15 @@ def local_evidence(fixed, possible, i, parents, prior, starts, of_parents=None, 
                 alternative = logsumexp(alternatives(Phi, y, rest, prior, relative, p) + log_weights)
                 logits.append(unchanged - alternative + np.log((1 - prior.target) / prior.target))
             r = expit(np.array(logits) / max(1.0, hottest / 2**k))
-        sums = shared(r)
-        score = sums.evidence(Lambda, a, b)[0] - p * np.log(d)
-        for e, ((Phi, y), r_e) in enumerate(zip(possible, r, strict=True)):
+        log_z = shared(r).evidence(Lambda, a, b)[0]
+        score = log_z - p * np.log(d)
+        for e, (Phi, y) in enumerate(possible):
             rest = shared(np.where(np.arange(len(r)) == e, 0.0, r))
+            log_z_rest = rest.evidence(Lambda, a, b)[0]
+            unchanged = (rest + Sums(Phi, y)).evidence(Lambda, a, b)[0] - log_z_rest
             alternative = logsumexp(alternatives(Phi, y, rest, prior, relative, p) + log_weights)
-            score += (1 - r_e) * (alternative + np.log(prior.target)) + r_e * np.log(1 - prior.target)
-            score -= sum(x * np.log(x) for x in (r_e, 1 - r_e) if x > 0)
+            score += np.logaddexp(np.log(1 - prior.target) + unchanged, np.log(prior.target) + alternative)
+            score -= log_z - log_z_rest
         if score > best[0]:
             best = score, r
     return best

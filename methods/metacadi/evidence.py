@@ -1,8 +1,12 @@
 """The local evidence s(i, parents): how well the parents explain variable i over all environments, targets unknown.
 
-Whether i is a target is found by closed-form coordinate updates, environment by environment, against a shared mechanism that
-each environment joins with its probability of not being a target. The score approximates the log evidence; because the
-alternatives lean on the shared posterior, it is no bound.
+Whether i is a target is found by closed-form coordinate updates, environment by environment, against the shared mechanism of
+all others, which each joins with its probability of not being a target. The score is the approximation of the log evidence that
+expectation propagation would make of these weights r:
+
+    log Z(S) + Σ_k {log[(1 − π) Z(S₋ₖ + S_k) / Z(S₋ₖ) + π p(x_k | alternatives, S₋ₖ)] − log Z(S) + log Z(S₋ₖ)} − |pa| log d
+
+with S = Σ_k r_k S_k the weighted statistics and S₋ₖ = S − r_k S_k. It is exact where all r are 0 or 1 and known, and no bound.
 
 A score costs the same for ten and for ten thousand samples. The formulas are those of ``model``, compiled in ``kernel``.
 """
@@ -70,7 +74,7 @@ class LocalEvidence(LocalScores, Protocol):
         """Probability that i is a target in each environment given its parents, float64 (E,)."""
 
     def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
-        """Posterior of the shared mechanism of i given its parents, each environment weighted as the score weighs it."""
+        """Posterior of the shared mechanism of i given its parents, each environment weighted by its r."""
 
 
 class Evidence:
@@ -129,7 +133,7 @@ class Evidence:
         return probability
 
     def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
-        """Posterior of the shared mechanism of i given its parents, each environment weighted as the score weighs it."""
+        """Posterior of the shared mechanism of i given its parents, each environment weighted by its r."""
         members = np.flatnonzero(parents)
         keep = self._keep_probability(i, parents)
         gram = self._fixed.regression(i, members).sum(axis=0)

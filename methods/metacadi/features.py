@@ -118,32 +118,34 @@ class Statistics:
 
 
 def smooth_bases(n_variables: int, n_environments: int, slope_precision: float) -> list[tuple[float, Basis]]:
-    """Smooth functions of each parent and products for each pair, at three amplitudes.
+    """A bell and a step of each parent, and products for each pair, once for strong and once for weak effects.
 
     Parameters
     ----------
     n_variables, n_environments : int
         With so many that Gram matrices would need more than ``MAX_BYTES``, products are left out.
     slope_precision : float
-        Of the parents themselves, at the middle amplitude.
+        Of the parents themselves where effects are weak.
 
     Returns
     -------
     list of (slope precision, Basis)
+
+    Notes
+    -----
+    Products of a variable with itself, its bell and its step bend the surface where two parents meet; sums of functions of one
+    parent alone find far fewer edges. The two amplitudes matter: noise may be a hundredth of a variable or most of it.
     """
-    n_columns = n_variables * 3 + len(_PRODUCTS) * n_variables * (n_variables - 1) // 2
+    n_columns = (1 + len(_FUNCTIONS)) * n_variables + len(_PRODUCTS) * n_variables * (n_variables - 1) // 2
     products = _PRODUCTS if 8 * n_columns**2 * n_environments <= MAX_BYTES else ()
-    relative = np.array([1.0, 1.0] + [2.0] * len(products))
+    relative = np.array([1.0] * len(_FUNCTIONS) + [2.0 if pair != (0, 0) else 1.0 for pair in products])
     return [
-        (slope_precision * factor, Basis(n_variables, (_bell, _step), products, tuple(relative * wiggle)))
-        for factor, wiggle in _AMPLITUDES
+        (factor * slope_precision, Basis(n_variables, _FUNCTIONS, products, tuple(wiggle * relative)))
+        for factor, wiggle in ((0.1, 1.0), (1.0, 8.0))
     ]
 
 
 MAX_BYTES = 1_000_000_000
-_PRODUCTS = ((0, 0), (0, 2), (2, 0), (0, 1), (1, 0))
-_AMPLITUDES = ((0.1, 1.0), (1.0, 1.0), (1.0, 8.0))
-"""Factor of the slope precision, and precision of all else relative to it."""
 
 
 def _bell(x: FloatArray) -> FloatArray:
@@ -152,3 +154,7 @@ def _bell(x: FloatArray) -> FloatArray:
 
 def _step(x: FloatArray) -> FloatArray:
     return np.asarray(np.tanh(2.0 * x))
+
+
+_FUNCTIONS = (_bell, _step)
+_PRODUCTS = ((0, 0), (0, 2), (2, 0), (0, 1), (1, 0))

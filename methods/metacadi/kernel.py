@@ -494,7 +494,12 @@ def _score_blocks(
 
             is_last = step == n_rounds
             cooling = 1.0 if is_last else data.cooling[step]
-            own_score = splat(0.0)
+            own_score, log_z = splat(0.0), splat(0.0)
+            if is_last:
+                for k in range(packed):
+                    store(joined, k, load_half(total, k))
+                log_z = lgamma(shape_n) - 0.5 * _factorise(joined, scaled, m, diagonal)
+                log_z = log_z - shape_n * log(0.5 * load(joined, packed - 1))
             for pair in range(n_pairs):
                 block, half_n, kept = pair * packed, load(of_size[_HALF_N], pair), load(own_keep, pair)
                 _without_and_with(total, blocks, block, kept, packed, without, joined)
@@ -508,10 +513,8 @@ def _score_blocks(
                 # No target: that posterior after the environment.
                 log_det_ratio = 0.5 * (log_det - _factorise(joined, scaled, m, diagonal))
                 rate_joined, shape_joined = 0.5 * load(joined, packed - 1), shape_rest + half_n
-                if large:
-                    log_gamma = lgamma_of_large(shape_joined) - lgamma_of_large(shape_rest)
-                else:
-                    log_gamma = lgamma(shape_joined) - lgamma(shape_rest)
+                log_gamma_rest = lgamma_of_large(shape_rest) if large else lgamma(shape_rest)
+                log_gamma = (lgamma_of_large(shape_joined) if large else lgamma(shape_joined)) - log_gamma_rest
                 unchanged = log_det_ratio + shape_rest * log(rate_rest) + log_gamma
                 # Shift: the same, less a common shift, which takes share · g gᵀ off the Gram matrix, g the sums.
                 shift_share, shift_term = load(of_size[_SHIFT_SHARE], pair), load(of_size[_SHIFT_TERM], pair)
@@ -534,10 +537,10 @@ def _score_blocks(
                 top = maximum(maximum(shift, scale), maximum(both, steady_term))
                 mixture = exp(shift - top) + exp(scale - top) + exp(both - top) + exp(steady_term - top)
                 if is_last:
-                    changed = 1.0 - kept
-                    smallest = splat(1e-300)
-                    entropy = 0.0 - kept * log(maximum(kept, smallest)) - changed * log(maximum(changed, smallest))
-                    own_score = own_score + changed * (log(mixture) + top + log_target) + kept * log_no_target + entropy
+                    # What the environment adds to the evidence, in place of what its share has added to the posterior.
+                    own = _log_add(unchanged + log_no_target, log(mixture) + top + log_target)
+                    rest = log_gamma_rest - 0.5 * log_det - shape_rest * log(rate_rest)
+                    own_score = own_score + own + rest - log_z
                 elif cooling == 1.0:
                     # A logistic function whose logarithm of the mixture cancels an exponential.
                     against = mixture * exp(_clipped(top - unchanged - log_prior_odds))
@@ -546,10 +549,7 @@ def _score_blocks(
                     against = exp(_clipped((log(mixture) + top - unchanged - log_prior_odds) * cooling))
                     store(own_keep, pair, 1.0 / (1.0 + against))
             if is_last:
-                for k in range(packed):
-                    store(joined, k, load_half(total, k))
-                score = plus_other_half(own_score) + known - 0.5 * _factorise(joined, scaled, m, diagonal) + lgamma(shape_n)
-                score = score - shape_n * log(0.5 * load(joined, packed - 1))
+                score = plus_other_half(own_score) + log_z + known
         for pair in range(n_pairs):
             store(keep, pair, choose_greater(score, best, load(own_keep, pair), load(keep, pair)))
         best = maximum(score, best)

@@ -60,7 +60,7 @@ class Priors:
         Of the alternatives, up to a common factor.
     """
 
-    target: float = 0.15
+    target: float = 0.1
     slope_precision: float = 0.1
     intercept_precision: float = 0.1
     shape: float = 1.5
