@@ -26,7 +26,6 @@ WEIGHTS = ("shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weigh
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 _LOG_2 = float(np.log(2.0))
 _SMALLEST_WEIGHT = 1e-200
-_SMALLEST_PROBABILITY = 1e-300
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,12 +188,18 @@ class ClosedForms:
 
     def score(self, keep: Tensor, n_variables: int) -> Tensor:
         """The local evidence at given keep probabilities, (B,)."""
-        _, changed = self.log_densities(self.data.grams, self.data.n_samples, keep)
-        of_targets = (1.0 - keep) * (changed + self.log_target) + keep * self.log_no_target
-        n_shared = self.data.fixed_n + keep @ self.data.n_samples
-        shared = _log_evidence(self._shared_gram(keep), n_shared, self.precision, self.shape, self.log["rate"])
-        log_graph_prior = -self.data.n_parents * float(np.log(n_variables))
-        return shared + (of_targets + _entropy(keep)).sum(dim=1) + log_graph_prior
+        import torch
+
+        data, log_rate = self.data, self.log["rate"]
+        unchanged, changed = self.log_densities(data.grams, data.n_samples, keep)
+        of_environments = torch.logaddexp(unchanged + self.log_no_target, changed + self.log_target)
+        n_shared = data.fixed_n + keep @ data.n_samples
+        shared = _log_evidence(self._shared_gram(keep), n_shared, self.precision, self.shape, log_rate)
+        n_rest, rest = self._rest(keep)
+        of_rest = _log_evidence(rest, n_rest, self.precision[:, None], self.shape[:, None], log_rate)
+        # What an environment adds to the evidence, in place of what its share adds to the shared posterior.
+        gains = of_environments - (shared[:, None] - of_rest)
+        return shared + gains.sum(dim=1) - data.n_parents * float(np.log(n_variables))
 
     def log_densities(self, grams: Tensor, n_samples: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         """Log densities of samples of each environment: as no target, under the shared mechanism of all other environments
@@ -214,10 +219,9 @@ class ClosedForms:
         import torch
 
         n = n_samples
-        n_rest = self.data.fixed_n + (keep @ self.data.n_samples)[:, None] - keep * self.data.n_samples
+        n_rest, rest = self._rest(keep)
         shape_rest = self.shape[:, None] + 0.5 * n_rest
         shape_joined = shape_rest + 0.5 * n
-        rest = self._shared_gram(keep)[:, None] - keep[..., None, None] * self.data.grams
         rest = rest + _prior_gram(self.precision, self.prior["rate"])[:, None]
         of_rest, of_joined = _cholesky(rest), _cholesky(rest + grams)
         log_rate_rest, log_rate_joined = _log_rate(of_rest), _log_rate(of_joined)
@@ -256,6 +260,11 @@ class ClosedForms:
 
     def _shared_gram(self, keep: Tensor) -> Tensor:
         return self.data.fixed_gram + (keep[..., None, None] * self.data.grams).sum(dim=1)
+
+    def _rest(self, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """What the shared mechanism sees without each environment: samples, (B, E), and Gram matrices."""
+        n = (keep @ self.data.n_samples)[:, None] - keep * self.data.n_samples
+        return self.data.fixed_n + n, self._shared_gram(keep)[:, None] - keep[..., None, None] * self.data.grams
 
 
 def _log_evidence(grams: Tensor, n: Tensor, precision: Tensor, shape: Tensor, log_rate: Tensor) -> Tensor:
@@ -317,9 +326,3 @@ def _half_log_det(factor: Tensor) -> Tensor:
 def _log_rate(factor: Tensor) -> Tensor:
     """Of the noise variance: half the last pivot."""
     return 2.0 * factor[..., -1, -1].log() - _LOG_2
-
-
-def _entropy(probability: Tensor) -> Tensor:
-    other = 1.0 - probability
-    of_one, of_other = (p * p.clamp(min=_SMALLEST_PROBABILITY).log() for p in (probability, other))
-    return -of_one - of_other
