@@ -98,7 +98,7 @@ def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, weights: 
         of_parent_set.append(
             tuple(SharedMechanism(np.flatnonzero(p), c, weight, e.shared_mechanism(i, p)) for c, e, weight in components)
         )
-        targets += share * sum(weight * e.target_probability(i, p) for _, e, weight in components)
+        targets += share * evidence.target_probability(i, p)
     return Mechanisms(i, tuple(of_parent_set), shares, of_sample, np.clip(targets, 0.0, 1.0))
 
 

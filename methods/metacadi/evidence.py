@@ -67,6 +67,9 @@ class LocalEvidence(LocalScores, Protocol):
     priors: Priors
     features: Features
 
+    def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
+        """As ``toggles`` for the parents and ``candidates``, bool (d,), alone; −inf for others."""
+
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
 
@@ -116,7 +119,11 @@ class Evidence:
 
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
         """Score and toggle gains; see :class:`LocalScores`."""
-        scores = toggle_scores(self._data, self._record, i, np.flatnonzero(parents))
+        return self.toggles_among(i, parents, np.ones(self.n_variables, dtype=np.bool_))
+
+    def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
+        """As :meth:`toggles` for the parents and ``candidates``, bool (d,), alone; −inf for others."""
+        scores = toggle_scores(self._data, self._record, i, np.flatnonzero(parents), candidates)
         own = float(scores[i])
         gains = scores - own
         gains[i] = -np.inf
@@ -157,22 +164,30 @@ class MixtureEvidence:
     ----------
     components : sequence of LocalEvidence
         Of one data set.
+    constant : bool (d,), optional
+        Variables that never change: they have no edges and are no targets.
     """
 
-    def __init__(self, components: Sequence[LocalEvidence]) -> None:
+    def __init__(self, components: Sequence[LocalEvidence], constant: BoolArray | None = None) -> None:
         self.components = tuple(components)
         self.n_variables, self.n_environments = components[0].n_variables, components[0].n_environments
+        self._constant = np.zeros(self.n_variables, dtype=np.bool_) if constant is None else constant
 
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
         """Score and toggle gains; see :class:`LocalScores`."""
+        return self.toggles_among(i, parents, np.ones(self.n_variables, dtype=np.bool_))
+
+    def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
+        """As :meth:`toggles` for the parents and ``candidates``, bool (d,), alone; −inf for others."""
         scores = []
         for component in self.components:
-            own, gains = component.toggles(i, parents)
+            own, gains = component.toggles_among(i, parents, candidates)
             gains[i] = 0.0
             scores.append(own + gains)
         mixed = special.logsumexp(scores, axis=0) - np.log(len(self.components))
         gains = mixed - mixed[i]
         gains[i] = -np.inf
+        gains[self._constant | self._constant[i]] = -np.inf
         return float(mixed[i]), gains
 
     def score(self, i: int, parents: BoolArray) -> float:
@@ -185,6 +200,8 @@ class MixtureEvidence:
 
     def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
         """Probability that i is a target in each environment given its parents, float64 (E,)."""
+        if self._constant[i]:
+            return np.zeros(self.n_environments)
         of_component = np.stack([c.target_probability(i, parents) for c in self.components])
         return np.asarray(self.weights(i, parents) @ of_component)
 

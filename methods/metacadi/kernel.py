@@ -90,8 +90,11 @@ _HALF_N, _SHIFT_SHARE, _SHIFT_TERM, _SCALE_SHARE, _SCALE_TERM, _FRESH_TERM = ran
 
 
 @compiled
-def toggle_scores(data: Any, prior: Any, i: Any, parents: Any) -> Any:
-    """Score of (i, parents xor j) for each j, float64 (d,); of (i, parents) itself in place i."""
+def toggle_scores(data: Any, prior: Any, i: Any, parents: Any, candidates: Any) -> Any:
+    """Score of (i, parents xor j) for each j that is a parent or in ``candidates``, bool (d,), float64 (d,); -inf elsewhere.
+
+    Place i holds the score of (i, parents) itself.
+    """
     d, p = data.own.shape[0], parents.shape[0]
     is_parent = np.zeros(d, dtype=np.bool_)
     for a in range(p):
@@ -105,15 +108,15 @@ def toggle_scores(data: Any, prior: Any, i: Any, parents: Any) -> Any:
     order[position] = i
     position += 1
     for j in range(d):
-        if j != i and not is_parent[j]:
+        if j != i and not is_parent[j] and candidates[j]:
             order[position] = j
             position += 1
-    scores = np.empty(d)
+    scores = np.full(d, -np.inf)
     batch_scores, keep = np.empty(WIDTH), np.empty(data.gram.shape[2] * HALF)
     members, sizes = np.empty((HALF, p + 1), dtype=np.intp), np.empty(WIDTH)
-    for first in range(0, d, HALF):
+    for first in range(0, position, HALF):
         for lane in range(HALF):
-            j = order[min(first + lane, d - 1)]
+            j = order[min(first + lane, position - 1)]
             size = 0
             for a in range(p):
                 if parents[a] != j:
@@ -124,7 +127,7 @@ def toggle_scores(data: Any, prior: Any, i: Any, parents: Any) -> Any:
                 size += 1
             sizes[lane] = sizes[lane + HALF] = size
         _score_sets(data, prior, i, members, sizes, batch_scores, keep)
-        for lane in range(min(HALF, d - first)):
+        for lane in range(min(HALF, position - first)):
             scores[order[first + lane]] = batch_scores[lane] + data.constant
     return scores
 

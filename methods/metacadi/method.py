@@ -16,6 +16,7 @@ from methods.metacadi.adaptation import Mechanisms, adapted_targets, log_density
 from methods.metacadi.evidence import Evidence, Features, LocalEvidence, Memoised, MixtureEvidence
 from methods.metacadi.features import smooth_bases
 from methods.metacadi.model import ALTERNATIVES, Priors, split_by_knowledge
+from methods.metacadi.scaling import Scaling
 from methods.metacadi.search import GraphPosterior
 
 Engine = Literal["structure_mcmc", "differentiable"]
@@ -50,9 +51,9 @@ class MetaCaDI(Method):
     The paper is known to us by its abstract: one graph shared by many environments with unknown targets, cast as meta-learning,
     adapted in closed form. Everything below that is our design; the model stands in ``methods.metacadi.model``.
 
-    The priors are absolute numbers, meant for variables of about unit variance, which the harness provides. Environments known
-    to be observational have no targets; any other may have. The point graph is the best scoring DAG. Told the graph, it keeps
-    to it and finds the targets alone.
+    Variables are brought to mean 0 and variance 1 over all samples first, since the priors are absolute numbers. Environments
+    known to be observational have no targets, nor has an environment without another beside it; any other may have. The point
+    graph is the best scoring DAG. Told the graph, it keeps to it and finds the targets alone.
 
     References
     ----------
@@ -89,7 +90,8 @@ class MetaCaDI(Method):
     def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
         budget = Budget() if budget is None else budget
         priors = self._priors()
-        evidence, posterior = self._posterior(observed, priors, rng, budget)
+        scaling = Scaling.of(observed)
+        evidence, posterior = self._posterior(_prepared(observed, scaling), scaling.constant, priors, rng, budget)
         graphs, log_weights = posterior.graph_samples, posterior.log_weights
         if not self.average:
             graphs, log_weights = posterior.best[None], np.zeros(1)
@@ -105,7 +107,7 @@ class MetaCaDI(Method):
             graph_kind="dag",
         )
         features = [component.features for component in evidence.components]
-        return FittedMetaCaDI(estimate, mechanisms, features, priors, cut_short=posterior.cut_short)
+        return FittedMetaCaDI(estimate, mechanisms, features, scaling, priors, cut_short=posterior.cut_short)
 
     def warm_up(self) -> None:
         """Compile, or read what was compiled before."""
@@ -121,26 +123,26 @@ class MetaCaDI(Method):
         return dataclasses.replace(Priors(), **weights)
 
     def _posterior(
-        self, observed: Observed, priors: Priors, rng: np.random.Generator, budget: Budget
+        self, observed: Observed, constant: BoolArray, priors: Priors, rng: np.random.Generator, budget: Budget
     ) -> tuple[MixtureEvidence, GraphPosterior]:
         """The evidence under the chosen features, and graphs in proportion to it."""
         linear = Evidence(observed, priors, annealing=self.annealing)
-        simple = MixtureEvidence([linear])
+        simple = MixtureEvidence([linear], constant)
         if self.features == "linear":
             return simple, self._sample(simple, observed.graph, rng, budget)
-        smooth = self._smooth(observed, priors, linear)
+        smooth = MixtureEvidence([linear, *self._smooth(observed, priors)], constant)
         if self.features == "auto":
             posterior = self._sample(simple, observed.graph, rng, budget)
             if posterior.cut_short or _score(smooth, posterior.best) <= _score(simple, posterior.best):
                 return simple, posterior
         return smooth, self._sample(smooth, observed.graph, rng, budget)
 
-    def _smooth(self, observed: Observed, priors: Priors, linear: LocalEvidence) -> MixtureEvidence:
-        components = [
+    def _smooth(self, observed: Observed, priors: Priors) -> list[LocalEvidence]:
+        bases = smooth_bases(observed.n_variables, observed.n_environments, priors.slope_precision)
+        return [
             Evidence(observed, dataclasses.replace(priors, slope_precision=precision), basis, annealing=self.annealing)
-            for precision, basis in smooth_bases(observed.n_variables, observed.n_environments, priors.slope_precision)
+            for precision, basis in bases
         ]
-        return MixtureEvidence([linear, *components])
 
     def _sample(
         self, evidence: MixtureEvidence, told: BoolArray | None, rng: np.random.Generator, budget: Budget
@@ -151,10 +153,18 @@ class MetaCaDI(Method):
             return differentiable.sample_graphs(
                 Memoised(evidence), rng=rng, n_samples=self.n_samples, budget=budget, annealing=self.annealing
             )
-        return search.sample_graphs(evidence, rng=rng, n_samples=self.n_samples, budget=budget)
+        return search.sample_graphs(evidence, rng=rng, n_samples=self.n_samples, budget=budget, screening=self.screening)
 
 
 _WEIGHT_NAMES = [name.replace(" mechanism", "").replace(" ", "_") for name in ALTERNATIVES]
+
+
+def _prepared(observed: Observed, scaling: Scaling) -> Observed:
+    """In units of the priors; an only environment counts as observational, since there is nothing to compare it with."""
+    environments = [scaling.of_environment(e) for e in observed.environments]
+    if len(environments) == 1:
+        environments = [dataclasses.replace(environments[0], is_observational=True)]
+    return dataclasses.replace(observed, environments=tuple(environments))
 
 
 def _score(evidence: MixtureEvidence, graph: BoolArray) -> float:
@@ -169,12 +179,13 @@ class FittedMetaCaDI(Fitted):
         estimate: Estimate,
         mechanisms: tuple[Mechanisms, ...],
         features: list[Features],
+        scaling: Scaling,
         priors: Priors,
         *,
         cut_short: bool = False,
     ) -> None:
         super().__init__(estimate, cut_short=cut_short)
-        self._mechanisms, self._features, self._priors = mechanisms, features, priors
+        self._mechanisms, self._features, self._scaling, self._priors = mechanisms, features, scaling, priors
 
     def adapt(self, new: Observed, *, rng: np.random.Generator) -> Estimate:
         """Targets of new environments, each judged alone; the graph stays as fitted, and nothing is drawn."""
@@ -182,14 +193,15 @@ class FittedMetaCaDI(Fitted):
         _, possible, places = split_by_knowledge(new)
         targets = np.zeros((new.n_environments, new.n_variables))
         if possible:
-            targets[places] = adapted_targets(self._mechanisms, self._features, possible, self._priors)
+            scaled = [self._scaling.of_environment(e) for e in possible]
+            targets[places] = adapted_targets(self._mechanisms, self._features, scaled, self._priors)
         return dataclasses.replace(self.estimate, target_probability=targets)
 
     def log_density(self, X: FloatArray) -> FloatArray:
         """Log density of each variable given its parents in each graph sample, float64 (S, n, d)."""
         X = np.asarray(X, dtype=np.float64)
         _require_width(X.shape[1], len(self._mechanisms))
-        return log_density(self._mechanisms, self._features, X)
+        return log_density(self._mechanisms, self._features, self._scaling.apply(X)) - np.log(self._scaling.unit)
 
 
 def _require_width(got: int, expected: int) -> None:

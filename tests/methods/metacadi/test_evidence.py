@@ -131,6 +131,17 @@ def test_features_of_parents_and_of_pairs_reach_the_compiled_code(name):
             assert own + gains[j] == pytest.approx(evidence.score(1, toggled), abs=1e-8)
 
 
+def test_candidates_alone_are_priced_and_the_same():
+    observed = CASES["ten variables, so that lanes are full"]
+    mixture = MixtureEvidence([Evidence(observed, PRIORS)], np.arange(10) == 9)
+    parents, candidates = np.isin(np.arange(10), [2, 7]), np.isin(np.arange(10), [0, 3, 9])
+    own, gains = mixture.toggles_among(1, parents, candidates)
+    all_own, all_gains = mixture.toggles(1, parents)
+    assert own == pytest.approx(all_own, abs=1e-9)
+    assert set(np.flatnonzero(np.isfinite(gains))) == {0, 2, 3, 7}, "and never one that is constant"
+    assert gains[[0, 2, 3, 7]] == pytest.approx(all_gains[[0, 2, 3, 7]], abs=1e-8)
+
+
 def test_a_mixture_of_features_weighs_them_by_evidence():
     observed = CASES["observational and others"]
     parts = [Evidence(observed, PRIORS), Evidence(observed, PRIORS, SMOOTH)]
