@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,22 +31,26 @@ LARGEST_BIAS = 1.5
 SMALLEST_SPREAD = 1e-4
 """Standard deviation of a unit that would be divided by less; a constant unit vanishes."""
 
+Activation = Literal["tanh", "relu", "softplus"]
 Precision = type[np.float32] | type[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HiddenUnits:
-    """M hidden units for each of d variables: tanh(|parents|^(-1/4) W_i x + b_i), x zero but for the parents.
+    """M hidden units for each of d variables: activation(|parents|^(-1/4) W_i x + b_i), x zero but for the parents.
 
     Parameters
     ----------
     weights : float64 (d, M, d)
         Of units, for each variable to be explained, on each variable.
     biases : float64 (d, M)
+    activation : {"tanh", "relu", "softplus"}
+        Softplus is log(1 + exp(2 x)) / 2, half way between a kink and a bend.
     """
 
     weights: FloatArray
     biases: FloatArray
+    activation: Activation = "tanh"
 
     @property
     def n_units(self) -> int:
@@ -58,16 +62,21 @@ class HiddenUnits:
 
     def activations(self, i: int, n_parents: int, inputs: FloatArray, precision: Precision = np.float64) -> npt.NDArray[Any]:
         """Units from W_i x, float32 or float64 (n, M)."""
-        return np.tanh((inputs * float(n_parents) ** -0.25 + self.biases[i]).astype(precision))
+        x = (inputs * float(n_parents) ** -0.25 + self.biases[i]).astype(precision)
+        if self.activation == "tanh":
+            return np.tanh(x, out=x)
+        kinked = np.maximum(x, 0.0)
+        return kinked if self.activation == "relu" else kinked + 0.5 * np.log1p(np.exp(-2.0 * np.abs(x)))
 
 
-def random_units(n_variables: int, n_units: int, rng: np.random.Generator) -> HiddenUnits:
+def random_units(n_variables: int, n_units: int, rng: np.random.Generator, *, activation: Activation = "tanh") -> HiddenUnits:
     """Random features: weights from N(0, 1) times one of ``SCALES``, biases from U(-1.5, 1.5), the same for every variable.
 
     Parameters
     ----------
     n_variables, n_units : int
     rng : numpy.random.Generator
+    activation : {"tanh", "relu", "softplus"}
 
     Raises
     ------
@@ -82,7 +91,7 @@ def random_units(n_variables: int, n_units: int, rng: np.random.Generator) -> Hi
         raise InputError(f"expected at least one hidden unit, got {n_units}")
     weights = rng.normal(size=(n_units, n_variables)) * rng.choice(SCALES, (n_units, 1))
     biases = rng.uniform(-LARGEST_BIAS, LARGEST_BIAS, n_units)
-    return HiddenUnits(np.tile(weights, (n_variables, 1, 1)), np.tile(biases, (n_variables, 1)))
+    return HiddenUnits(np.tile(weights, (n_variables, 1, 1)), np.tile(biases, (n_variables, 1)), activation)
 
 
 class JointFeatures:
@@ -105,7 +114,7 @@ class JointFeatures:
         self.units = units
         self.precision = precision
         self.samples = Samples.of(observed)
-        self._row: tuple[tuple[int, bytes], tuple[_Regressions, ...]] | None = None
+        self._row: tuple[tuple[int, bytes, bytes], tuple[_Regressions, ...]] | None = None
 
     def summary(self, environments: Sequence[Environment]) -> JointSummary:
         """What the model needs of environments, which is all their samples."""
@@ -115,11 +124,11 @@ class JointFeatures:
         """Samples of (intercept, parents, units) for variable i, float64 (n, m)."""
         return self._columns(i, parents, X, self.units.inputs(i, parents, X))[:, :-1]
 
-    def row(self, i: int, parents: BoolArray) -> tuple[_Regressions, ...]:
-        """Regressions of i on parents xor j for each j, and on the parents themselves for j = i, eight at a time."""
-        key = i, parents.tobytes()
+    def row(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[_Regressions, ...]:
+        """Regressions of i on parents xor j for each parent and candidate j, and on the parents themselves, eight at a time."""
+        key = i, parents.tobytes(), candidates.tobytes()
         if self._row is None or self._row[0] != key:
-            self._row = key, tuple(self._toggled(i, parents))
+            self._row = key, tuple(self._toggled(i, parents, candidates))
         return self._row[1]
 
     def one(self, i: int, parents: BoolArray) -> _Regressions:
@@ -133,12 +142,13 @@ class JointFeatures:
         """Gram matrices of (intercept, parents, units, variable i), float64 (E, m + 1, m + 1)."""
         return samples.grams(self._columns(i, parents, samples.X, self.units.inputs(i, parents, samples.X)))[1]
 
-    def _toggled(self, i: int, parents: BoolArray) -> Iterator[_Regressions]:
+    def _toggled(self, i: int, parents: BoolArray, candidates: BoolArray) -> Iterator[_Regressions]:
         X, weights, d = self.samples.X, self.units.weights[i], len(parents)
         inputs = self.units.inputs(i, np.flatnonzero(parents), X)
         # Parent sets of like size stand side by side: removals, the set itself, additions.
-        order = sorted(range(d), key=lambda j: 0 if parents[j] else 1 if j == i else 2)
-        for first in range(0, d, HALF):
+        asked = np.flatnonzero(parents | candidates | (np.arange(d) == i))
+        order = sorted(asked, key=lambda j: 0 if parents[j] else 1 if j == i else 2)
+        for first in range(0, len(order), HALF):
             changed = order[first : first + HALF]
             largest = int(parents.sum()) + any(j != i and not parents[j] for j in changed)
             regressions = _Regressions(len(changed), largest, self.units.n_units, self.samples.n_environments)
@@ -218,19 +228,21 @@ class JointEvidence(Evidence):
         self.features = features
         self.relative_precision = features.units.n_units / 4.0 if relative_precision is None else relative_precision
 
-    def row(self, i: int, parents: BoolArray) -> tuple[FloatArray, FloatArray]:
+    def row(self, i: int, parents: BoolArray, candidates: BoolArray | None = None) -> tuple[FloatArray, FloatArray]:
         """s(i, parents xor j), float64 (d,), of (i, parents) itself in place i, and keep probabilities.
 
         The latter, float64 (d, 1 + E), are those of environments by size, after 1 for all that are known to be observational.
         """
-        scores, keep = np.empty(self.n_variables), np.ones((self.n_variables, 1 + self._statistics.n_environments))
-        for regressions in self.features.row(i, parents):
+        candidates = np.ones(self.n_variables, dtype=np.bool_) if candidates is None else candidates
+        scores = np.full(self.n_variables, -np.inf)
+        keep = np.ones((self.n_variables, 1 + self._statistics.n_environments))
+        for regressions in self.features.row(i, parents, candidates):
             scores[regressions.changed], keep[regressions.changed, 1:] = self._scores(i, regressions)
         return scores, keep
 
-    def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
-        """Score and toggle gains; see :class:`LocalScores`."""
-        scores, _ = self.row(i, parents)
+    def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
+        """As ``toggles`` for the parents and ``candidates``, bool (d,), alone; −inf for others."""
+        scores, _ = self.row(i, parents, candidates)
         own = float(scores[i])
         gains = scores - own
         gains[i] = -np.inf

@@ -6,7 +6,7 @@ from metacadi_reference import local_evidence
 
 from bench.errors import InputError
 from bench.types import Environment, Observed
-from methods.metacadi.evidence import Evidence, _starts
+from methods.metacadi.evidence import Evidence, MixtureEvidence, _starts
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.joint import HiddenUnits, JointEvidence, JointFeatures, random_units
 from methods.metacadi.model import Priors
@@ -123,6 +123,24 @@ def test_a_parent_set_has_one_score_from_whichever_row_it_comes():
     for start, j in (([2], 8), ([8], 2), ([2, 5, 8], 5)):
         own, gains = evidence.toggles(9, np.isin(np.arange(10), start))
         assert own + gains[j] == pytest.approx(wanted, abs=1e-7)
+
+
+def test_candidates_are_scored_as_in_a_full_row_and_others_not_at_all():
+    evidence, mask = evidence_of(CASES["ten variables, so that lanes are full"]), np.isin(np.arange(10), [2, 8])
+    own, gains = evidence.toggles_among(9, mask, np.isin(np.arange(10), [0, 5]))
+    whole, all_gains = evidence.toggles(9, mask)
+    assert own == pytest.approx(whole, abs=1e-9)
+    assert np.allclose(gains[[0, 2, 5, 8]], all_gains[[0, 2, 5, 8]], rtol=0, atol=1e-9)
+    assert (gains[[1, 3, 4, 6, 7, 9]] == -np.inf).all()
+
+
+def test_a_mixture_of_joint_evidence_agrees_with_itself():
+    observed = CASES["environments of one size"]
+    mixture = MixtureEvidence([evidence_of(observed, relative_precision=r) for r in (1.0, 10.0)])
+    mask = np.isin(np.arange(5), [1, 3])
+    own, gains = mixture.toggles(0, mask)
+    assert own == pytest.approx(mixture.score(0, mask), abs=1e-9)
+    assert own + gains[3] == pytest.approx(mixture.score(0, np.isin(np.arange(5), [1])), abs=1e-9)
 
 
 def test_order_of_environments_leaves_the_scores():

@@ -1,0 +1,181 @@
+"""Learned hidden units: the differentiable closed form, and what learning does to the evidence."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from bench.errors import MissingDependency
+from bench.types import Budget, Environment, Observed
+from methods.metacadi.joint import JointFeatures, random_units
+from methods.metacadi.learned import Amplitude, ClosedForm, ParentSets, fit_learned, joint_mixture, learn_units, parent_sets
+from methods.metacadi.model import Priors, shared_posterior
+from methods.metacadi.search import sample_graphs
+
+PRIORS = Priors()
+AMPLITUDES = (Amplitude(0.1, 2.0), Amplitude(0.01, 2.0))
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def draw(seed, sizes=(120, 30, 30, 30), d=4):
+    """Two causes, two effects with kinks at the same slanted lines; targets shift."""
+    rng = np.random.default_rng(seed)
+    environments = []
+    for e, n in enumerate(sizes):
+        X = 0.3 * rng.normal(size=(n, d))
+        X[:, :2] *= 4.0
+        for j in range(2, d):
+            X[:, j] += np.abs(X[:, 0] + X[:, 1] - 0.5) - np.abs(X[:, 0] - X[:, 1]) * (j - 1) / 2
+        if e:
+            X[:, e % d] += 3.0
+        environments.append(Environment(X, is_observational=e == 0))
+    return Observed(tuple(environments))
+
+
+def sets_of(*parents, d=4):
+    """One parent set for each variable, from lists."""
+    return [ParentSets(np.isin(np.arange(d), p)[None], np.ones(1)) for p in parents]
+
+
+TRUE_SETS = sets_of([], [], [0, 1], [0, 1])
+
+
+def test_closed_form_is_the_log_evidence_of_the_model():
+    """To 1e-8, with fixed weights of environments, parent sets of several sizes side by side, averaged over amplitudes."""
+    observed, rng = draw(0), np.random.default_rng(1)
+    units = random_units(4, 5, rng, activation="softplus")
+    variables, parents = np.array([2, 3, 0]), np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=bool)
+    keep = np.column_stack([np.ones(3), rng.random((3, 3))])
+    closed = ClosedForm(observed, PRIORS, AMPLITUDES, activation="softplus", dtype=torch.float64)
+    got = closed(torch.tensor(units.weights), torch.tensor(units.biases), variables, parents, keep)
+    features = JointFeatures(observed, units, precision=np.float64)
+    for b, (i, p) in enumerate(zip(variables, parents, strict=True)):
+        gram = np.einsum("e,eab->ab", keep[b], features.summary(observed.environments).regression(i, np.flatnonzero(p)))
+        n = keep[b] @ [e.n_samples for e in observed.environments]
+        each = []
+        for amplitude in AMPLITUDES:
+            relative = np.array([1.0] * (1 + p.sum()) + [amplitude.relative_precision] * (len(gram) - 2 - p.sum()))
+            priors = Priors(slope_precision=amplitude.slope_precision)
+            each.append(shared_posterior(gram, n, priors, relative=relative, n_parents=int(p.sum())).log_evidence)
+        assert got[b].item() == pytest.approx(np.logaddexp(*each) - np.log(2), abs=1e-8)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+def test_gradient_of_the_closed_form_is_that_of_finite_differences(activation):
+    """Central differences of step 1e-5: relative error below 1e-6."""
+    observed, rng = draw(0), np.random.default_rng(1)
+    units = random_units(4, 3, rng, activation=activation)
+    closed = ClosedForm(observed, PRIORS, AMPLITUDES, activation=activation, dtype=torch.float64)
+    batch = (
+        np.array([2, 3]),
+        np.array([[1, 1, 0, 0], [1, 0, 1, 0]], dtype=bool),
+        np.column_stack([np.ones(2), rng.random((2, 3))]),
+    )
+    weights, biases = (torch.tensor(x, requires_grad=True) for x in (units.weights, units.biases))
+    closed(weights, biases, *batch).sum().backward()
+    for tensor, place in ((weights, (2, 0, 1)), (weights, (3, 2, 0)), (biases, (2, 1))):
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = tensor.detach().clone()
+            moved[place] += step
+            pair = (moved, biases.detach()) if tensor is weights else (weights.detach(), moved)
+            ends.append(closed(*pair, *batch).sum().item())
+        assert tensor.grad[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
+    assert weights.grad[2, :, 3].abs().max() == 0, "of variables that are no parents"
+
+
+def learn(observed, sets, n_units=4, seed=0, **options):
+    start = random_units(observed.n_variables, n_units, np.random.default_rng(5), activation="softplus")
+    options = {"n_steps": 60, **options}
+    return start, learn_units(observed, PRIORS, AMPLITUDES, sets, start, rng=np.random.default_rng(seed), **options)
+
+
+def value(observed, units, i, parents):
+    return joint_mixture(observed, PRIORS, units, AMPLITUDES).score(i, np.isin(np.arange(4), parents))
+
+
+def test_learning_raises_the_evidence_of_what_it_has_not_seen():
+    """The parents of a variable that took no part, and those of fresh samples, gain 20 nats and more."""
+    observed, fresh = draw(0), draw(1)
+    sets = [*TRUE_SETS[:3], ParentSets(np.zeros((0, 4), dtype=bool), np.zeros(0))]
+    start, units = learn(observed, sets, n_steps=100)
+    for data, i in ((observed, 2), (observed, 3), (fresh, 2), (fresh, 3)):
+        assert value(data, units, i, [0, 1]) > value(data, start, i, [0, 1]) + 20
+
+
+def test_learning_is_fair_to_other_parent_sets():
+    """Units learned for a wrong graph raise the evidence of the right parents more: single changes take part."""
+    observed = draw(0)
+    start, units = learn(observed, sets_of([], [], [0], [1]), n_steps=100, n_toggles=3)
+    for i, wrong in ((2, [0]), (3, [1])):
+        gained = {tuple(p): value(observed, units, i, p) - value(observed, start, i, p) for p in (wrong, [0, 1])}
+        assert gained[0, 1] > gained[tuple(wrong)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_learning_depends_on_its_generator_alone(device):
+    """Twice the same, bit for bit on one device, to .1 nats across devices; torch's own random state stays as it was."""
+    observed = draw(0)
+    before = torch.random.get_rng_state()
+    (_, one), (_, other) = (learn(observed, TRUE_SETS, device=device) for _ in range(2))
+    assert np.array_equal(one.weights, other.weights)
+    assert np.array_equal(one.biases, other.biases)
+    assert torch.equal(before, torch.random.get_rng_state())
+    _, on_cpu = learn(observed, TRUE_SETS, device="cpu")
+    assert value(observed, one, 2, [0, 1]) == pytest.approx(value(observed, on_cpu, 2, [0, 1]), abs=0.1)
+    _, another = learn(observed, TRUE_SETS, seed=1, device=device)
+    assert not np.array_equal(one.weights, another.weights)
+
+
+def test_one_network_serves_all_variables():
+    _, units = learn(draw(0), TRUE_SETS)
+    assert np.array_equal(units.weights[0], units.weights[3])
+
+
+def test_an_expired_budget_leaves_the_units_as_they_were():
+    start, units = learn(draw(0), TRUE_SETS, budget=Budget(0.0))
+    assert np.array_equal(start.weights, units.weights)
+
+
+def test_alternating_returns_the_evidence_of_its_own_graphs():
+    observed, rng = draw(0), np.random.default_rng(2)
+    budget_notes = []
+
+    def sample(evidence):
+        return sample_graphs(evidence, rng=rng, n_samples=20)
+
+    first = sample(joint_mixture(observed, PRIORS, random_units(4, 4, rng), AMPLITUDES))
+    evidence, posterior = fit_learned(
+        observed,
+        PRIORS,
+        AMPLITUDES,
+        sample,
+        first,
+        rng=rng,
+        n_units=4,
+        n_steps=50,
+        budget=Budget(progress=lambda share, note: budget_notes.append(note)),
+    )
+    score = sum(evidence.score(i, posterior.best[:, i]) for i in range(4))
+    assert score == pytest.approx(posterior.best_score, abs=1e-6)
+    assert "learning features" in budget_notes
+
+
+def test_parent_sets_of_a_posterior_are_weighted_by_their_samples():
+    observed = draw(0)
+    posterior = sample_graphs(
+        joint_mixture(observed, PRIORS, random_units(4, 4, np.random.default_rng(0)), AMPLITUDES),
+        rng=np.random.default_rng(0),
+        n_samples=30,
+    )
+    for i, of_variable in enumerate(parent_sets(posterior)):
+        assert of_variable.weights.sum() == pytest.approx(1.0)
+        expected = posterior.graph_samples[:, :, i].mean(axis=0)
+        assert np.allclose(of_variable.weights @ of_variable.parents, expected)
+
+
+def test_without_torch_there_is_one_clear_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependency, match="torch"):
+        learn(draw(0), TRUE_SETS)
