@@ -124,8 +124,8 @@ def local_evidence(fixed, possible, i, parents, prior, starts, of_parents=None, 
             log_z_rest = rest.evidence(Lambda, a, b)[0]
             unchanged = (rest + Sums(Phi, y)).evidence(Lambda, a, b)[0] - log_z_rest
             alternative = logsumexp(alternatives(Phi, y, rest, prior, relative, p) + log_weights)
-            score += np.logaddexp(np.log(1 - prior.target) + unchanged, np.log(prior.target) + alternative)
-            score -= log_z - log_z_rest
+            score += r[e] * (np.log(1 - prior.target) + unchanged) + (1 - r[e]) * (np.log(prior.target) + alternative)
+            score -= sum(x * np.log(x) for x in (r[e], 1 - r[e]) if x > 0) + log_z - log_z_rest
         if score > best[0]:
             best = score, r
     return best

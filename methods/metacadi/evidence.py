@@ -1,12 +1,15 @@
 """The local evidence s(i, parents): how well the parents explain variable i over all environments, targets unknown.
 
 Whether i is a target is found by closed-form coordinate updates, environment by environment, against the shared mechanism of
-all others, which each joins with its probability of not being a target. The score is the approximation of the log evidence that
-expectation propagation would make of these weights r:
+all others, which each joins with its probability r of not being a target. The score is what expectation propagation makes of
+these weights as log evidence:
 
-    log Z(S) + Σ_k {log[(1 − π) Z(S₋ₖ + S_k) / Z(S₋ₖ) + π p(x_k | alternatives, S₋ₖ)] − log Z(S) + log Z(S₋ₖ)} − |pa| log d
+    log Z(S) − |pa| log d + Σ_k {r_k log[(1 − π) Z(S₋ₖ + S_k) / Z(S₋ₖ)] + (1 − r_k) log[π p(x_k | alternatives, S₋ₖ)] + H(r_k)
+                                 − log Z(S) + log Z(S₋ₖ)}
 
-with S = Σ_k r_k S_k the weighted statistics and S₋ₖ = S − r_k S_k. It is exact where all r are 0 or 1 and known, and no bound.
+with S = Σ_k r_k S_k the weighted statistics, S₋ₖ = S − r_k S_k and H the entropy. Where the updates have settled, the first
+three terms of the sum are log[(1 − π) Z(S₋ₖ + S_k) / Z(S₋ₖ) + π p(x_k | alternatives, S₋ₖ)]; where they have not, they are
+less, and so is the score. It is exact where all r are 0 or 1 and right, and no bound.
 
 A score costs the same for ten and for ten thousand samples. The formulas are those of ``model``, compiled in ``kernel``.
 """

@@ -541,7 +541,9 @@ def _score_blocks(
                 mixture = exp(shift - top) + exp(scale - top) + exp(both - top) + exp(steady_term - top)
                 if is_last:
                     # What the environment adds to the evidence, in place of what its share has added to the posterior.
-                    own = _log_add(unchanged + log_no_target, log(mixture) + top + log_target)
+                    changed, smallest = 1.0 - kept, splat(1e-300)
+                    own = kept * (unchanged + log_no_target - log(maximum(kept, smallest)))
+                    own = own + changed * (log(mixture) + top + log_target - log(maximum(changed, smallest)))
                     rest = log_gamma_rest - 0.5 * log_det - shape_rest * log(rate_rest)
                     own_score = own_score + own + rest - log_z
                 elif cooling == 1.0:
