@@ -229,9 +229,7 @@ class Memoised:
 
 def _data(statistics: Statistics, fixed: Statistics, priors: Priors, cooling: FloatArray, n_variables: int) -> Data:
     """What the compiled code reads; environments in pairs, the first of an odd number beside one without samples: no effect."""
-    n_environments = statistics.n_environments
-    padding = n_environments % 2
-    gram = np.concatenate([np.zeros((*statistics.gram.shape[:2], padding)), statistics.gram], axis=2)
+    padding = statistics.n_environments % 2
     n = np.append(np.zeros(padding), statistics.n_samples)
     half_n = 0.5 * n
     shift_share, scale_share = 1.0 / (priors.shift_strength + n), 1.0 / (priors.scale_strength + n)
@@ -245,8 +243,8 @@ def _data(statistics: Statistics, fixed: Statistics, priors: Priors, cooling: Fl
     ]
     variables = np.arange(n_variables)
     hard = log_mean_and_variance(
-        gram[variables, variables],
-        gram[variables, -1],
+        np.pad(statistics.products(variables, variables), ((0, 0), (padding, 0))),
+        np.pad(statistics.products(variables, np.array(len(statistics.basis.relative) - 1)), ((0, 0), (padding, 0))),
         n,
         priors.hard_strength,
         priors.hard_shape,
@@ -255,8 +253,8 @@ def _data(statistics: Statistics, fixed: Statistics, priors: Priors, cooling: Fl
     fixed_n = float(fixed.n_samples.sum())
     starts = _starts(statistics, n_variables, with_observational=fixed_n > 0)
     return Data(
-        gram=gram,
-        fixed_gram=fixed.gram.sum(axis=2),
+        gram=statistics.paired_gram,
+        fixed_gram=np.repeat(fixed.paired_gram.sum(axis=1)[:, None], 2, axis=1),
         relative=statistics.basis.relative,
         own=statistics.basis.own,
         pairs=statistics.basis.pairs,
@@ -280,7 +278,8 @@ def _starts(statistics: Statistics, n_variables: int, *, with_observational: boo
     n_environments = statistics.n_environments
     if with_observational:
         return np.full((1, n_environments), _START_WITH_OBSERVATIONAL)
-    squared_length = np.einsum("aae->e", statistics.gram[:n_variables, :n_variables]) / statistics.n_samples
+    variables = np.arange(n_variables)
+    squared_length = statistics.products(variables, variables).sum(axis=0) / statistics.n_samples
     rank = np.argsort(np.argsort(squared_length, kind="stable"), kind="stable")
     quarters = [rank % 4 == k for k in range(min(4, n_environments))]
     return np.array([np.full(n_environments, _START_WITHOUT), *(np.where(q, _START_WITHOUT, 0.0) for q in quarters)])

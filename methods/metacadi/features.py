@@ -16,6 +16,9 @@ from methods.metacadi.model import IntArray
 
 Function = Callable[[FloatArray], FloatArray]
 
+_BYTES_AT_ONCE = 1 << 27
+"""Of Gram matrices that are brought into their order together."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Basis:
@@ -82,39 +85,50 @@ class Statistics:
 
     Parameters
     ----------
-    gram : float64 (F + 1, F + 1, E)
-        Sums over samples of products of two columns of the basis. Environments are contiguous, since a score reads all of
-        them for few pairs of columns.
+    paired_gram : float64 ((F + 1) (F + 2) / 2, E + E mod 2)
+        Sums over samples of products of two columns a >= b of the basis, at row a (a + 1) / 2 + b. Environments are contiguous,
+        since a score reads all of them for few pairs of columns; before an odd number of them stands one without samples.
     n_samples : float64 (E,)
     basis : Basis
     """
 
-    gram: FloatArray
+    paired_gram: FloatArray
     n_samples: FloatArray
     basis: Basis
 
     @classmethod
     def of(cls, environments: Sequence[Environment], basis: Basis) -> Statistics:
         """One pass over the samples."""
-        n_columns = len(basis.relative)
-        gram = np.empty((n_columns, n_columns, len(environments)))
-        for e, environment in enumerate(environments):
-            columns = basis.expand(environment.X)
-            gram[:, :, e] = columns.T @ columns
+        lower = np.flatnonzero(np.tri(len(basis.relative), dtype=np.bool_))
+        padding = len(environments) % 2
+        gram = np.zeros((len(lower), padding + len(environments)))
+        # Several environments at a time, since their entries stand side by side.
+        at_once = np.empty((max(1, min(len(environments), _BYTES_AT_ONCE // (8 * len(lower)))), len(lower)))
+        for first in range(0, len(environments), len(at_once)):
+            some = environments[first : first + len(at_once)]
+            for row, environment in zip(at_once, some, strict=False):
+                columns = basis.expand(environment.X)
+                np.take(columns.T @ columns, lower, out=row, mode="clip")  # buffers unless indices are clipped
+            gram[:, padding + first : padding + first + len(some)] = at_once[: len(some)].T
         return cls(gram, np.array([e.n_samples for e in environments], dtype=np.float64), basis)
 
     @property
     def n_environments(self) -> int:
-        return self.gram.shape[2]
+        return len(self.n_samples)
+
+    def products(self, a: IntArray, b: IntArray) -> FloatArray:
+        """Sums over samples of products of columns a and b, which are broadcast, float64 (..., E)."""
+        high, low = np.maximum(a, b), np.minimum(a, b)
+        return self.paired_gram[high * (high + 1) // 2 + low, self.paired_gram.shape[1] - self.n_environments :]
 
     def regression(self, i: int, parents: IntArray) -> FloatArray:
         """Gram matrices of (intercept, features, variable i), float64 (E, m + 1, m + 1)."""
-        columns = np.concatenate([[len(self.gram) - 1], self.basis.columns(parents), [i]])
-        return np.ascontiguousarray(self.gram[np.ix_(columns, columns)].transpose(2, 0, 1))
+        columns = np.concatenate([[len(self.basis.relative) - 1], self.basis.columns(parents), [i]])
+        return np.ascontiguousarray(self.products(columns[:, None], columns).transpose(2, 0, 1))
 
     def relative_precision(self, parents: IntArray) -> FloatArray:
         """Of (intercept, features), float64 (m,)."""
-        return self.basis.relative[np.concatenate([[len(self.gram) - 1], self.basis.columns(parents)])]
+        return self.basis.relative[np.append(len(self.basis.relative) - 1, self.basis.columns(parents))]
 
 
 def smooth_bases(n_variables: int, n_environments: int, slope_precision: float) -> list[tuple[float, Basis]]:

@@ -42,10 +42,10 @@ class Data(NamedTuple):
 
     Parameters
     ----------
-    gram : float64 (F + 1, F + 1, E)
-        Of features, variables first, and the intercept last.
-    fixed_gram : float64 (F + 1, F + 1)
-        Of all environments known to be observational together.
+    gram : float64 ((F + 1) (F + 2) / 2, E)
+        Of features, variables first, and the intercept last; columns a >= b at row a (a + 1) / 2 + b.
+    fixed_gram : float64 ((F + 1) (F + 2) / 2, 2)
+        Of all environments known to be observational together, twice.
     relative : float64 (F + 1,)
         Prior precision of each feature as a multiple of a slope's.
     own : int (d, a)
@@ -112,7 +112,7 @@ def toggle_scores(data: Any, prior: Any, i: Any, parents: Any, candidates: Any) 
             order[position] = j
             position += 1
     scores = np.full(d, -np.inf)
-    batch_scores, keep = np.empty(WIDTH), np.empty(data.gram.shape[2] * HALF)
+    batch_scores, keep = np.empty(WIDTH), np.empty(data.gram.shape[1] * HALF)
     members, sizes = np.empty((HALF, p + 1), dtype=np.intp), np.empty(WIDTH)
     for first in range(0, position, HALF):
         for lane in range(HALF):
@@ -135,7 +135,7 @@ def toggle_scores(data: Any, prior: Any, i: Any, parents: Any, candidates: Any) 
 @compiled
 def one_score(data: Any, prior: Any, i: Any, parents: Any) -> Any:
     """Score of (i, parents), and the probability that each environment follows the shared mechanism, float64 (E,)."""
-    n_environments = data.gram.shape[2]
+    n_environments = data.gram.shape[1]
     scores, keep = np.empty(WIDTH), np.empty(n_environments * HALF)
     members, sizes = np.empty((HALF, parents.shape[0]), dtype=np.intp), np.full(WIDTH, float(parents.shape[0]))
     members[:, :] = parents
@@ -199,11 +199,12 @@ def _score_sets(data: Any, prior: Any, i: Any, members: Any, sizes: Any, scores:
                 for f in range(n_pairwise):
                     columns[lane, k] = data.pairs[members[lane, a], members[lane, b], f]
                     k += 1
-    n_pairs, m = data.gram.shape[2] // 2, columns.shape[1] + 1
+    intercept = data.relative.shape[0] - 1
+    n_pairs, m = data.gram.shape[1] // 2, columns.shape[1] + 1
     packed = (m + 1) * (m + 2) // 2
     blocks, fixed = np.empty(n_pairs * packed * WIDTH), np.empty(packed * WIDTH)
-    _gather(data.gram, i, columns, blocks)
-    _gather(np.dstack((data.fixed_gram, data.fixed_gram)), i, columns, fixed)
+    _gather(data.gram, intercept, i, columns, blocks)
+    _gather(data.fixed_gram, intercept, i, columns, fixed)
     relative = np.ones((m + 1) * WIDTH)
     for lane in range(HALF):
         for a in range(1, m):
@@ -223,9 +224,9 @@ def _score_sets(data: Any, prior: Any, i: Any, members: Any, sizes: Any, scores:
 
 
 @compiled
-def _gather(gram: Any, i: Any, columns: Any, blocks: Any) -> None:
-    """Pack the Gram matrices (d + 1, d + 1, E) of the eight regressions, one block for each pair of environments."""
-    intercept, m, n_pairs = gram.shape[0] - 1, columns.shape[1] + 1, gram.shape[2] // 2
+def _gather(gram: Any, intercept: Any, i: Any, columns: Any, blocks: Any) -> None:
+    """Pack the Gram matrices of the eight regressions, one block for each pair of environments."""
+    m, n_pairs = columns.shape[1] + 1, gram.shape[1] // 2
     stride = (m + 1) * (m + 2) // 2 * WIDTH
     rows = np.empty((HALF, m + 1), dtype=np.intp)
     same = np.ones(m + 1, dtype=np.bool_)
@@ -238,7 +239,7 @@ def _gather(gram: Any, i: Any, columns: Any, blocks: Any) -> None:
     for a in range(m + 1):
         for b in range(a + 1):
             if same[a] and same[b] and rows[0, a] >= 0 and rows[0, b] >= 0:
-                source = gram[rows[0, a], rows[0, b]]
+                source = gram[_place(rows[0, a], rows[0, b])]
                 for pair in range(n_pairs):
                     first, second, place = source[2 * pair], source[2 * pair + 1], pair * stride + k
                     for lane in range(HALF):
@@ -246,13 +247,20 @@ def _gather(gram: Any, i: Any, columns: Any, blocks: Any) -> None:
                         blocks[place + HALF + lane] = second
             else:
                 for lane in range(HALF):
-                    row, column, place = rows[lane, a], rows[lane, b], k + lane
+                    is_feature, place = rows[lane, a] >= 0 and rows[lane, b] >= 0, k + lane
+                    source = gram[_place(rows[lane, a], rows[lane, b]) if is_feature else 0]
                     for pair in range(n_pairs):
-                        is_feature = row >= 0 and column >= 0
-                        blocks[place] = gram[row, column, 2 * pair] if is_feature else 0.0
-                        blocks[place + HALF] = gram[row, column, 2 * pair + 1] if is_feature else 0.0
+                        blocks[place] = source[2 * pair] if is_feature else 0.0
+                        blocks[place + HALF] = source[2 * pair + 1] if is_feature else 0.0
                         place += stride
             k += WIDTH
+
+
+@compiled
+def _place(a: Any, b: Any) -> Any:
+    """Row of the product of columns a and b in a packed Gram matrix."""
+    high, low = max(a, b), min(a, b)
+    return high * (high + 1) // 2 + low
 
 
 @compiled
