@@ -97,7 +97,8 @@ def learn_priors(
     Returns
     -------
     Priors
-        Weights add up to one where they are learned. As given where no environment may have targets.
+        Weights add up to one where they are learned. As given where the evidence gains less than Schwarz's criterion asks for:
+        ½ log(E d) for each free number, with E environments that may have targets.
 
     Raises
     ------
@@ -148,7 +149,14 @@ def learn_priors(
 
     with one_thread():
         learned = _maximise(goal, torch.from_numpy(shares), defaults, names, Budget() if budget is None else budget)
-    return dataclasses.replace(priors, **learned)
+        proposed = dataclasses.replace(priors, **learned)
+        with torch.no_grad():
+            before, after = (
+                local_evidence(log_priors(p), regressions, observed.n_variables, starts)[0] for p in (priors, proposed)
+            )
+    gain = float(torch.from_numpy(shares) @ (after - before))
+    n_free = len(names) - all(name in names for name in WEIGHTS)
+    return proposed if gain > 0.5 * n_free * np.log(len(possible) * observed.n_variables) else priors
 
 
 def heaviest_parent_sets(graph_samples: BoolArray, weights: FloatArray) -> tuple[list[tuple[int, IntArray]], FloatArray]:

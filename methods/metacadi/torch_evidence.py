@@ -26,6 +26,7 @@ WEIGHTS = ("shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weigh
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 _LOG_2 = float(np.log(2.0))
 _SMALLEST_WEIGHT = 1e-200
+_SMALLEST_PROBABILITY = 1e-300
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,11 +189,9 @@ class ClosedForms:
 
     def score(self, keep: Tensor, n_variables: int) -> Tensor:
         """The local evidence at given keep probabilities, (B,)."""
-        import torch
-
         data, log_rate = self.data, self.log["rate"]
         unchanged, changed = self.log_densities(data.grams, data.n_samples, keep)
-        of_environments = torch.logaddexp(unchanged + self.log_no_target, changed + self.log_target)
+        of_environments = keep * (unchanged + self.log_no_target) + (1.0 - keep) * (changed + self.log_target) + _entropy(keep)
         n_shared = data.fixed_n + keep @ data.n_samples
         shared = _log_evidence(self._shared_gram(keep), n_shared, self.precision, self.shape, log_rate)
         n_rest, rest = self._rest(keep)
@@ -326,3 +325,8 @@ def _half_log_det(factor: Tensor) -> Tensor:
 def _log_rate(factor: Tensor) -> Tensor:
     """Of the noise variance: half the last pivot."""
     return 2.0 * factor[..., -1, -1].log() - _LOG_2
+
+
+def _entropy(probability: Tensor) -> Tensor:
+    of_one, of_other = (-p * p.clamp(min=_SMALLEST_PROBABILITY).log() for p in (probability, 1.0 - probability))
+    return of_one + of_other
