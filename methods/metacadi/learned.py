@@ -23,7 +23,7 @@ from scipy import special
 from bench.errors import MissingDependency
 from bench.types import BoolArray, Budget, FloatArray, Observed
 from methods.metacadi.evidence import MixtureEvidence
-from methods.metacadi.joint import SMALLEST_SPREAD, Activation, HiddenUnits, JointEvidence, JointFeatures, Samples, random_units
+from methods.metacadi.joint import SMALLEST_SPREAD, Activation, HiddenUnits, JointEvidence, JointFeatures, Samples
 from methods.metacadi.model import Priors
 from methods.metacadi.search import GraphPosterior
 
@@ -64,13 +64,15 @@ class ParentSets:
     weights: FloatArray
 
 
-def parent_sets(posterior: GraphPosterior) -> list[ParentSets]:
-    """Parent sets of every variable among sampled graphs, by their shares."""
+def parent_sets(posterior: GraphPosterior, most: int = 4) -> list[ParentSets]:
+    """Parent sets of every variable among sampled graphs by their shares, at most so many of the heaviest."""
     weights = special.softmax(posterior.log_weights)
     sets = []
     for i in range(posterior.graph_samples.shape[2]):
         distinct, which = np.unique(posterior.graph_samples[:, :, i], axis=0, return_inverse=True)
-        sets.append(ParentSets(distinct, np.bincount(which.reshape(-1), weights, len(distinct))))
+        shares = np.bincount(which.reshape(-1), weights, len(distinct))
+        heaviest = np.argsort(-shares, kind="stable")[:most]
+        sets.append(ParentSets(distinct[heaviest], shares[heaviest] / shares[heaviest].sum()))
     return sets
 
 
@@ -99,14 +101,16 @@ def fit_learned(
     amplitudes: Sequence[Amplitude],
     sample: Callable[[MixtureEvidence], GraphPosterior],
     posterior: GraphPosterior,
+    units: HiddenUnits,
     *,
     rng: np.random.Generator,
-    n_units: int = 32,
-    n_rounds: int = 2,
-    n_steps: int = 300,
+    n_rounds: int = 3,
+    n_steps: int = 150,
     budget: Budget | None = None,
 ) -> tuple[MixtureEvidence, GraphPosterior]:
     """Alternate: learn units for the graphs at hand, sample graphs under them.
+
+    All variables share one network in the first round, so that it bends to no wrong parent set; then each has its own.
 
     Parameters
     ----------
@@ -115,9 +119,10 @@ def fit_learned(
     amplitudes : sequence of Amplitude
     sample : callable (MixtureEvidence) -> GraphPosterior
     posterior : GraphPosterior
-        Where to start, from cheaper features.
+    units : HiddenUnits
+        Where to start: graphs from cheaper features, and random units.
     rng : numpy.random.Generator
-    n_units, n_rounds, n_steps : int
+    n_rounds, n_steps : int
     budget : Budget, optional
         When it expires, the round at hand is the last.
 
@@ -129,11 +134,9 @@ def fit_learned(
         Under this evidence.
     """
     budget = Budget() if budget is None else budget
-    units = random_units(observed.n_variables, n_units, rng)
-    for _ in range(n_rounds):
-        units = learn_units(
-            observed, priors, amplitudes, parent_sets(posterior), units, rng=rng, n_steps=n_steps, budget=budget
-        )
+    for k in range(n_rounds):
+        sets = parent_sets(posterior)
+        units = learn_units(observed, priors, amplitudes, sets, units, rng=rng, n_steps=n_steps, tied=k == 0, budget=budget)
         evidence = joint_mixture(observed, priors, units, amplitudes)
         posterior = sample(evidence)
         if budget.expired:
@@ -149,7 +152,7 @@ def learn_units(
     start: HiddenUnits,
     *,
     rng: np.random.Generator,
-    n_steps: int = 300,
+    n_steps: int = 150,
     n_toggles: int = 2,
     learning_rate: float = 0.05,
     tied: bool = True,

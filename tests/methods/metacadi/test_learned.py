@@ -128,9 +128,13 @@ def test_learning_depends_on_its_generator_alone(device):
     assert not np.array_equal(one.weights, another.weights)
 
 
-def test_one_network_serves_all_variables():
-    _, units = learn(draw(0), TRUE_SETS)
-    assert np.array_equal(units.weights[0], units.weights[3])
+def test_one_network_serves_all_variables_or_each_has_its_own():
+    observed = draw(0)
+    start, one = learn(observed, TRUE_SETS, tied=True)
+    assert np.array_equal(one.weights[0], one.weights[3])
+    _, own = learn(observed, TRUE_SETS, tied=False)
+    assert not np.array_equal(own.weights[2], own.weights[3])
+    assert value(observed, own, 2, [0, 1]) > value(observed, start, 2, [0, 1])
 
 
 def test_an_expired_budget_leaves_the_units_as_they_were():
@@ -145,15 +149,17 @@ def test_alternating_returns_the_evidence_of_its_own_graphs():
     def sample(evidence):
         return sample_graphs(evidence, rng=rng, n_samples=20)
 
-    first = sample(joint_mixture(observed, PRIORS, random_units(4, 4, rng), AMPLITUDES))
+    units = random_units(4, 4, rng)
+    first = sample(joint_mixture(observed, PRIORS, units, AMPLITUDES))
     evidence, posterior = fit_learned(
         observed,
         PRIORS,
         AMPLITUDES,
         sample,
         first,
+        units,
         rng=rng,
-        n_units=4,
+        n_rounds=2,
         n_steps=50,
         budget=Budget(progress=lambda share, note: budget_notes.append(note)),
     )
@@ -169,10 +175,13 @@ def test_parent_sets_of_a_posterior_are_weighted_by_their_samples():
         rng=np.random.default_rng(0),
         n_samples=30,
     )
-    for i, of_variable in enumerate(parent_sets(posterior)):
+    for i, of_variable in enumerate(parent_sets(posterior, most=30)):
         assert of_variable.weights.sum() == pytest.approx(1.0)
         expected = posterior.graph_samples[:, :, i].mean(axis=0)
         assert np.allclose(of_variable.weights @ of_variable.parents, expected)
+    for all_sets, few in zip(parent_sets(posterior, most=30), parent_sets(posterior, most=1), strict=True):
+        assert np.array_equal(few.parents[0], all_sets.parents[all_sets.weights.argmax()])
+        assert few.weights == [1.0]
 
 
 def test_without_torch_there_is_one_clear_error(monkeypatch):
