@@ -141,7 +141,7 @@ def learn_priors(
     else:
         with torch.no_grad(), one_thread():
             _, keep = local_evidence(defaults, regressions, observed.n_variables, starts)
-        supports = [Statistics.of(environments, basis) for environments in _supports(possible, rng)]
+        supports = [Statistics.of(environments, basis) for environments in draw_supports(possible, rng)]
         episodes = [(gram_tensor(s, parent_sets), torch.from_numpy(s.n_samples)) for s in supports]
 
         def goal(values: Mapping[str, Tensor]) -> Tensor:
@@ -174,7 +174,7 @@ def heaviest_parent_sets(graph_samples: BoolArray, weights: FloatArray) -> tuple
     return [(i, parents) for _, i, parents in chosen], share / np.bincount(variable, share)[variable]
 
 
-def _supports(environments: Sequence[Environment], rng: np.random.Generator) -> list[list[Environment]]:
+def draw_supports(environments: Sequence[Environment], rng: np.random.Generator) -> list[list[Environment]]:
     """Random supports of each environment, a list for each episode; one sample of it at least, none left for query then."""
     shuffled = [[rng.permutation(e.X) for e in environments] for _ in range(_EPISODES_PER_SIZE)]
     return [[Environment(X[: min(size, max(1, len(X) // 2))]) for X in of_all] for of_all in shuffled for size in SUPPORT_SIZES]

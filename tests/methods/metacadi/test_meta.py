@@ -11,9 +11,10 @@ from bench.errors import UnknownName
 from bench.preprocessing import prepare
 from bench.registry import make_problem
 from bench.types import Budget, Environment, Observed
-from methods.metacadi.evidence import Evidence, _starts
+from methods.metacadi.evidence import Evidence, MixtureEvidence, _starts
 from methods.metacadi.features import Basis, Statistics
-from methods.metacadi.meta import LARGEST_CHANGE, MODES, STRENGTHS, heaviest_parent_sets, learn_priors
+from methods.metacadi.learned_weights import learn_weights
+from methods.metacadi.meta import LARGEST_CHANGE, MODES, PRIOR_SPREAD, STRENGTHS, heaviest_parent_sets, learn_priors
 from methods.metacadi.model import Priors, log_alternatives, log_mixture, split_by_knowledge, updated_log_evidence
 from methods.metacadi.torch_evidence import WEIGHTS, Regressions, local_evidence, log_priors, one_thread
 
@@ -294,3 +295,68 @@ def test_few_shot_targets_after_interventions_of_one_kind(mode):
             precision.append(average_precision_score(truth.ravel(), odds.ravel()))
         gains.append(precision[1] - precision[0])
     assert np.mean(gains) > 2 * np.std(gains, ddof=1) / np.sqrt(len(gains))
+
+
+# Weights alone, without torch ------------------------------------------------------------------------------------------------
+
+
+def learn_without_torch(observed, graph, mode, seed=0, priors=None, bases=(None,)):
+    priors = Priors() if priors is None else priors
+    evidence = MixtureEvidence([Evidence(observed, priors, basis) for basis in bases])
+    return learn_weights(evidence, observed, graph[None], np.ones(1), priors, mode=mode, rng=np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["shift", "hard"])
+def test_weights_learned_with_and_without_torch_agree(of_one_kind, mode, kind):
+    """To .01: with torch, environments leave the shared mechanism as weights change, which the other way holds fixed."""
+    observed, graph = of_one_kind[kind]
+    with_torch, without = learn(observed, graph, mode, 3), learn_without_torch(observed, graph, mode, 3)
+    assert np.exp(without.log_weights) == pytest.approx(np.exp(with_torch.log_weights), abs=0.01)
+    assert without.log_weights != pytest.approx(Priors().log_weights, abs=0.1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_learned_weights_are_where_the_density_of_all_environments_is_highest(of_one_kind, mode):
+    """For the evidence, no step of .5 in any logarithm gains what its prior costs; episodes have another maximum."""
+    observed, graph = of_one_kind["hard"]
+    learned = learn_without_torch(observed, graph, mode)
+    change = learned.log_weights - Priors().log_weights
+
+    def objective(change):
+        priors = dataclasses.replace(Priors(), **dict(zip(WEIGHTS, np.exp(change), strict=True)))
+        score = sum(Evidence(observed, priors).score(i, graph[:, i]) for i in range(D))
+        centred = change - change.mean()
+        return score - 0.5 * centred @ centred / PRIOR_SPREAD**2
+
+    best = objective(change)
+    neighbours = [objective(change + 0.5 * sign * step) for step in np.eye(5) for sign in (-1, 1)]
+    assert (max(neighbours) < best) == (mode == "evidence")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_weights_are_learned_under_any_features(of_one_kind, mode):
+    observed, graph = of_one_kind["shift"]
+    learned = learn_without_torch(observed, graph, mode, bases=(None, *BASES.values()))
+    assert learned.shift_weight > 0.5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_alternative_left_out_stays_out(of_one_kind, mode):
+    priors = Priors(scale_weight=0.0)
+    learned = learn_without_torch(*of_one_kind["shift"], mode, priors=priors)
+    assert learned.scale_weight == 0
+    assert learned.shift_weight > 0.5
+    alone = Priors(scale_weight=0.0, shift_and_scale_weight=0.0, hard_weight=0.0, relearned_weight=0.0)
+    assert learn_without_torch(*of_one_kind["shift"], mode, priors=alone) == alone
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_torch_no_clear_kind_teaches_nothing_either(mode):
+    for observed, graph in (draw(4, 100, [3, 3]), draw(8, 200, [30] * 12), draw(6, 30, []), draw(7, 50, [1, 1, 1])):
+        assert learn_without_torch(observed, graph, mode) == Priors()
+
+
+def test_an_unknown_mode_is_refused_without_torch_too(of_one_kind):
+    with pytest.raises(UnknownName, match="unknown mode of meta-learning 'evidance'; did you mean 'evidence'"):
+        learn_without_torch(*of_one_kind["shift"], "evidance")

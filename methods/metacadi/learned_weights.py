@@ -1,0 +1,168 @@
+"""Weights of the alternatives, learned from all environments in closed form and a little convex optimisation.
+
+Which kinds of interventions occur is the same in all environments: learned from those of the fit, it makes a new one of few
+samples easier to judge. Only weights are learned, so the log densities of the alternatives stay what they are, whatever the
+features, and no gradient passes through them; ``meta`` has that, for all priors. No graph is learned here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy import optimize, special
+
+from bench.errors import UnknownName
+from bench.types import BoolArray, Environment, FloatArray, Observed
+from methods.metacadi.evidence import MixtureEvidence
+from methods.metacadi.meta import MODES, PRIOR_SPREAD, Mode, draw_supports, heaviest_parent_sets
+from methods.metacadi.model import (
+    IntArray,
+    Posterior,
+    Priors,
+    log_alternatives,
+    shared_posterior,
+    split_by_knowledge,
+    updated_log_evidence,
+)
+from methods.metacadi.torch_evidence import WEIGHTS
+
+_NEGLIGIBLE = 0.01
+"""Probability below which a kind of features has no say."""
+
+
+def learn_weights(
+    evidence: MixtureEvidence,
+    observed: Observed,
+    graph_samples: BoolArray,
+    weights: FloatArray,
+    priors: Priors,
+    *,
+    mode: Mode,
+    rng: np.random.Generator,
+) -> Priors:
+    """Priors with the weights of the alternatives that the environments suggest, given the graphs.
+
+    Parameters
+    ----------
+    evidence : MixtureEvidence
+        Under ``priors``, of ``observed``.
+    observed : Observed
+    graph_samples : bool (S, d, d)
+    weights : float64 (S,)
+        Normalised. Each variable's heaviest parent set counts, and the heaviest of all others up to ``MOST_PARENT_SETS``.
+    priors : Priors
+        Where learning starts, and to where a weak prior draws back.
+    mode : {"evidence", "episodic"}
+        Maximise the density of all environments (empirical Bayes); or that of each environment's query samples after
+        adaptation, in closed form, to its support.
+    rng : numpy.random.Generator
+        Splits environments into support and query; "evidence" draws nothing.
+
+    Returns
+    -------
+    Priors
+        As given where the density of all environments gains less than Schwarz's criterion asks for: ½ log(E d) for each free
+        weight, with E environments that may have targets. A mixture of all kinds stays at its default so.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such mode.
+
+    Notes
+    -----
+    Every environment is a mixture of no target and of a target under each alternative, against the shared mechanism of all
+    other environments, which they join with the keep probabilities of the given priors. Logarithms of the weights have normal
+    priors about the given ones (``PRIOR_SPREAD``).
+    """
+    if mode not in MODES:
+        raise UnknownName("mode of meta-learning", mode, MODES)
+    _, possible, places = split_by_knowledge(observed)
+    allowed = priors.log_weights > np.log(1e-100)
+    if not possible or allowed.sum() < 2:
+        return priors
+    supports = draw_supports(possible, rng) if mode == "episodic" else []
+    shares, tables = _log_densities(evidence, [possible, *supports], places, *heaviest_parent_sets(graph_samples, weights))
+    tables[:, :, 0] += np.log1p(-priors.target)
+    tables[:, :, 1:] += np.log(priors.target)
+    default = priors.log_weights
+
+    def gain_of(log_weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Log density of each table, shares summed, float64 (T,), and gradients, float64 (T, 5)."""
+        normalised = special.log_softmax(log_weights)
+        terms = tables + np.append(0.0, normalised)
+        total = special.logsumexp(terms, axis=2)
+        responsibility = np.exp(terms - total[:, :, None])
+        of_target = responsibility[:, :, 1:]
+        gradient = of_target - of_target.sum(axis=2, keepdims=True) * np.exp(normalised)
+        return np.asarray(total @ shares), np.einsum("k,tka->ta", shares, gradient)
+
+    def loss(change: FloatArray) -> tuple[float, FloatArray]:
+        values, gradients = gain_of(default + change)
+        signs = np.append(1.0, np.full(len(supports), -1.0 / max(1, len(supports))))
+        penalty = 0.5 * float(change @ change) / PRIOR_SPREAD**2
+        return penalty - float(signs @ values), change / PRIOR_SPREAD**2 - signs @ gradients
+
+    start = np.zeros(len(default))
+    bounds = [(None, None) if free else (0.0, 0.0) for free in allowed]
+    log_weights = default + optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    gain = float(gain_of(log_weights)[0][0] - gain_of(default)[0][0])
+    if gain <= 0.5 * (allowed.sum() - 1) * np.log(len(possible) * observed.n_variables):
+        return priors
+    learned = np.where(allowed, special.softmax(log_weights), 0.0)
+    return dataclasses.replace(priors, **dict(zip(WEIGHTS, map(float, learned), strict=True)))
+
+
+def _log_densities(
+    evidence: MixtureEvidence,
+    parts: Sequence[Sequence[Environment]],
+    places: IntArray,
+    parent_sets: Sequence[tuple[int, IntArray]],
+    shares: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Log densities of parts of environments: as no target, and under each alternative.
+
+    Parameters
+    ----------
+    parts : sequence of sequence of Environment
+        T versions of the E environments that may have targets: all their samples, then some of them.
+    places : int (E,)
+        Where those stand among all environments.
+
+    Returns
+    -------
+    shares : float64 (K,)
+        Of environments, given parent sets and features; one for each of them that has a say.
+    log_densities : float64 (T, K, 6)
+    """
+    summaries = [[component.features.summary(part) for part in parts] for component in evidence.components]
+    found_shares, found = [], []
+    for (i, members), share in zip(parent_sets, shares, strict=True):
+        parents = np.isin(np.arange(evidence.n_variables), members)
+        probability = evidence.weights(i, parents)
+        for c in np.flatnonzero(probability > _NEGLIGIBLE):
+            component = evidence.components[c]
+            keep = 1.0 - component.target_probability(i, parents)[places]
+            grams = np.stack([summary.regression(i, members) for summary in summaries[c]])
+            n_samples = np.stack([summary.n_samples for summary in summaries[c]])
+            shared = component.shared_mechanism(i, parents)
+            rests = _without_each(shared, grams[0], n_samples[0], keep, component.priors, len(members))
+            table = np.empty((*n_samples.shape, 6))
+            for e, rest in enumerate(rests):
+                table[:, e, 0] = updated_log_evidence(grams[:, e], n_samples[:, e], rest)
+                table[:, e, 1:] = log_alternatives(grams[:, e], n_samples[:, e], rest, component.priors).T
+            found.append(table)
+            found_shares.append(np.full(len(keep), share * probability[c] / probability[probability > _NEGLIGIBLE].sum()))
+    return np.concatenate(found_shares), np.concatenate(found, axis=1)
+
+
+def _without_each(
+    shared: Posterior, grams: FloatArray, n_samples: FloatArray, keep: FloatArray, priors: Priors, n_parents: int
+) -> Iterator[Posterior]:
+    """The shared mechanism of all other environments, for each."""
+    relative = shared.prior.precision / priors.slope_precision
+    for gram, n, kept in zip(grams, n_samples, keep, strict=True):
+        rest = shared.gram - kept * gram
+        yield shared_posterior(rest, shared.n_samples - kept * n, priors, relative=relative.copy(), n_parents=n_parents)
