@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,26 +31,22 @@ LARGEST_BIAS = 1.5
 SMALLEST_SPREAD = 1e-4
 """Standard deviation of a unit that would be divided by less; a constant unit vanishes."""
 
-Activation = Literal["tanh", "relu", "softplus"]
 Precision = type[np.float32] | type[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HiddenUnits:
-    """M hidden units for each of d variables: activation(|parents|^(-1/4) W_i x + b_i), x zero but for the parents.
+    """M hidden units for each of d variables: tanh(|parents|^(-1/4) W_i x + b_i), x zero but for the parents.
 
     Parameters
     ----------
     weights : float64 (d, M, d)
         Of units, for each variable to be explained, on each variable.
     biases : float64 (d, M)
-    activation : {"tanh", "relu", "softplus"}
-        Softplus is log(1 + exp(2 x)) / 2, half way between a kink and a bend.
     """
 
     weights: FloatArray
     biases: FloatArray
-    activation: Activation = "tanh"
 
     @property
     def n_units(self) -> int:
@@ -62,21 +58,17 @@ class HiddenUnits:
 
     def activations(self, i: int, n_parents: int, inputs: FloatArray, precision: Precision = np.float64) -> npt.NDArray[Any]:
         """Units from W_i x, float32 or float64 (n, M)."""
-        x = (inputs * float(n_parents) ** -0.25 + self.biases[i]).astype(precision)
-        if self.activation == "tanh":
-            return np.tanh(x, out=x)
-        kinked = np.maximum(x, 0.0)
-        return kinked if self.activation == "relu" else kinked + 0.5 * np.log1p(np.exp(-2.0 * np.abs(x)))
+        bent: npt.NDArray[Any] = (inputs * float(n_parents) ** -0.25 + self.biases[i]).astype(precision)
+        return np.tanh(bent, out=bent)
 
 
-def random_units(n_variables: int, n_units: int, rng: np.random.Generator, *, activation: Activation = "tanh") -> HiddenUnits:
+def random_units(n_variables: int, n_units: int, rng: np.random.Generator) -> HiddenUnits:
     """Random features: weights from N(0, 1) times one of ``SCALES``, biases from U(-1.5, 1.5), the same for every variable.
 
     Parameters
     ----------
     n_variables, n_units : int
     rng : numpy.random.Generator
-    activation : {"tanh", "relu", "softplus"}
 
     Raises
     ------
@@ -91,7 +83,7 @@ def random_units(n_variables: int, n_units: int, rng: np.random.Generator, *, ac
         raise InputError(f"expected at least one hidden unit, got {n_units}")
     weights = rng.normal(size=(n_units, n_variables)) * rng.choice(SCALES, (n_units, 1))
     biases = rng.uniform(-LARGEST_BIAS, LARGEST_BIAS, n_units)
-    return HiddenUnits(np.tile(weights, (n_variables, 1, 1)), np.tile(biases, (n_variables, 1)), activation)
+    return HiddenUnits(np.tile(weights, (n_variables, 1, 1)), np.tile(biases, (n_variables, 1)))
 
 
 class JointFeatures:

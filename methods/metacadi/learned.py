@@ -23,7 +23,7 @@ from scipy import special
 from bench.errors import MissingDependency
 from bench.types import BoolArray, Budget, FloatArray, Observed
 from methods.metacadi.evidence import MixtureEvidence
-from methods.metacadi.joint import SMALLEST_SPREAD, Activation, HiddenUnits, JointEvidence, JointFeatures, Samples
+from methods.metacadi.joint import SMALLEST_SPREAD, HiddenUnits, JointEvidence, JointFeatures, Samples, random_units
 from methods.metacadi.model import Priors
 from methods.metacadi.search import GraphPosterior
 
@@ -101,11 +101,12 @@ def fit_learned(
     amplitudes: Sequence[Amplitude],
     sample: Callable[[MixtureEvidence], GraphPosterior],
     posterior: GraphPosterior,
-    units: HiddenUnits,
     *,
     rng: np.random.Generator,
+    n_units: int = 16,
     n_rounds: int = 3,
     n_steps: int = 150,
+    annealing: bool = True,
     budget: Budget | None = None,
 ) -> tuple[MixtureEvidence, GraphPosterior]:
     """Alternate: learn units for the graphs at hand, sample graphs under them.
@@ -119,10 +120,11 @@ def fit_learned(
     amplitudes : sequence of Amplitude
     sample : callable (MixtureEvidence) -> GraphPosterior
     posterior : GraphPosterior
-    units : HiddenUnits
-        Where to start: graphs from cheaper features, and random units.
+        Where to start: graphs from cheaper features.
     rng : numpy.random.Generator
-    n_rounds, n_steps : int
+    n_units, n_rounds, n_steps : int
+    annealing : bool
+        As ``Evidence`` has it.
     budget : Budget, optional
         When it expires, the round at hand is the last.
 
@@ -134,10 +136,11 @@ def fit_learned(
         Under this evidence.
     """
     budget = Budget() if budget is None else budget
+    units = random_units(observed.n_variables, n_units, rng)
     for k in range(n_rounds):
         sets = parent_sets(posterior)
         units = learn_units(observed, priors, amplitudes, sets, units, rng=rng, n_steps=n_steps, tied=k == 0, budget=budget)
-        evidence = joint_mixture(observed, priors, units, amplitudes)
+        evidence = joint_mixture(observed, priors, units, amplitudes, annealing=annealing)
         posterior = sample(evidence)
         if budget.expired:
             break
@@ -206,14 +209,14 @@ def learn_units(
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
     units = best = start
     best_value, n_failures = -math.inf, 0
-    objective = ClosedForm(observed, priors, amplitudes, activation=start.activation, device=device)
+    objective = ClosedForm(observed, priors, amplitudes, device=device)
     n_networks = 1 if tied else observed.n_variables
     parameters = [torch.tensor(x[:n_networks], device=device, requires_grad=True) for x in (start.weights, start.biases)]
     adam = torch.optim.Adam(parameters, lr=learning_rate)
     for step in range(n_steps + 1):
         if step % STEPS_BETWEEN_TARGETS == 0 or step == n_steps:
             arrays = (p.detach().cpu().numpy().repeat(len(sets) // n_networks, axis=0) for p in parameters)
-            units = replace(start, weights=next(arrays), biases=next(arrays))
+            units = HiddenUnits(*arrays)
             value, keep = _local_evidence(joint_mixture(observed, priors, units, amplitudes), sets)
             value += _log_prior(units)
             best, best_value, n_failures = (units, value, 0) if value > best_value else (best, best_value, n_failures + 1)
@@ -248,7 +251,6 @@ class ClosedForm:
         priors: Priors,
         amplitudes: Sequence[Amplitude],
         *,
-        activation: Activation = "tanh",
         device: str = "cpu",
         dtype: dtype | None = None,
     ) -> None:
@@ -259,11 +261,6 @@ class ClosedForm:
         self._X = torch.tensor(samples.X.T, dtype=self._dtype, device=device)
         self._environment = samples.environment
         self._priors, self._amplitudes = priors, amplitudes
-        self._activation = {
-            "tanh": torch.tanh,
-            "relu": torch.relu,
-            "softplus": lambda x: torch.nn.functional.softplus(x, beta=2.0),
-        }[activation]
 
     def __call__(self, weights: Tensor, biases: Tensor, variables: Any, parents: BoolArray, keep: FloatArray) -> Tensor:
         """Log evidence of B regressions, float64 (B,).
@@ -285,7 +282,7 @@ class ClosedForm:
         inputs = (weights.to(self._dtype)[variables] * mask[:, None]) @ X * size.clamp(min=1.0)[
             :, None, None
         ] ** -0.25 + biases.to(self._dtype)[variables][..., None]
-        units = self._activation(inputs)
+        units = torch.tanh(inputs)
         units = units - units.mean(dim=2, keepdim=True)
         units = units / (units.square().mean(dim=2, keepdim=True) + SMALLEST_SPREAD**2).sqrt()
         units = units * (size > 0)[:, None, None]
