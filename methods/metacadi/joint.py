@@ -266,7 +266,7 @@ class JointEvidence(Evidence):
     def _scores(self, i: int, regressions: _Regressions) -> tuple[FloatArray, FloatArray]:
         """Scores, float64 (k,), and keep probabilities, float64 (k, E), of k regressions."""
         k = len(regressions.sizes)
-        eight = np.minimum(np.arange(HALF), k - 1)
+        eight = slice(None) if k == HALF else np.minimum(np.arange(HALF), k - 1)
         scores, keep = joint_scores(
             self._data,
             self._record,
