@@ -16,8 +16,10 @@ A score costs the same for ten and for ten thousand samples. The formulas are th
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from scipy import special
@@ -76,6 +78,9 @@ class LocalEvidence(LocalScores, Protocol):
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
 
+    def under(self, priors: Priors) -> LocalEvidence:
+        """The same under the alternatives of other priors."""
+
     def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
         """Probability that i is a target in each environment given its parents, float64 (E,)."""
 
@@ -119,6 +124,14 @@ class Evidence:
         self._data = _data(self._statistics, self._fixed, priors, np.array(cooling), self.n_variables)
         self._record = priors.record()
         self._kept: dict[tuple[int, bytes], FloatArray] = {}
+
+    def under(self, priors: Priors) -> Self:
+        """The same under the alternatives of other priors; the shared mechanism keeps its slope precision."""
+        other = copy.copy(self)
+        other.priors = dataclasses.replace(priors, slope_precision=self.priors.slope_precision)
+        other._data = _data(self._statistics, self._fixed, other.priors, self._data.cooling, self.n_variables)
+        other._record, other._kept = other.priors.record(), {}
+        return other
 
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
         """Score and toggle gains; see :class:`LocalScores`."""
@@ -175,6 +188,10 @@ class MixtureEvidence:
         self.components = tuple(components)
         self.n_variables, self.n_environments = components[0].n_variables, components[0].n_environments
         self._constant = np.zeros(self.n_variables, dtype=np.bool_) if constant is None else constant
+
+    def under(self, priors: Priors) -> MixtureEvidence:
+        """The same under the alternatives of other priors; each component keeps the prior of its shared mechanism."""
+        return MixtureEvidence([c.under(priors) for c in self.components], self._constant)
 
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
         """Score and toggle gains; see :class:`LocalScores`."""
