@@ -268,7 +268,7 @@ def _data(statistics: Statistics, fixed: Statistics, priors: Priors, cooling: Fl
         priors.hard_rate,
     )
     fixed_n = float(fixed.n_samples.sum())
-    starts = _starts(statistics, n_variables, with_observational=fixed_n > 0)
+    first_guesses = starts(statistics, n_variables, with_observational=fixed_n > 0)
     return Data(
         gram=statistics.paired_gram,
         fixed_gram=np.repeat(fixed.paired_gram.sum(axis=1)[:, None], 2, axis=1),
@@ -279,7 +279,7 @@ def _data(statistics: Statistics, fixed: Statistics, priors: Priors, cooling: Fl
         constant=-0.5 * _LOG_2_PI * (fixed_n + float(n.sum())),
         of_size=np.stack([_as_lanes(x) for x in of_size]),
         hard=_as_lanes(hard + half_n * _LOG_2_PI),
-        starts=_as_lanes(np.pad(starts, ((0, 0), (padding, 0)))),
+        starts=_as_lanes(np.pad(first_guesses, ((0, 0), (padding, 0)))),
         cooling=cooling,
         log_weights=tuple(map(float, priors.log_weights)),
     )
@@ -290,7 +290,7 @@ def _as_lanes(values: FloatArray) -> FloatArray:
     return np.repeat(values, HALF, axis=-1)
 
 
-def _starts(statistics: Statistics, n_variables: int, *, with_observational: bool) -> FloatArray:
+def starts(statistics: Statistics, n_variables: int, *, with_observational: bool) -> FloatArray:
     """First guesses that an environment follows the shared mechanism, float64 (n_starts, E)."""
     n_environments = statistics.n_environments
     if with_observational:

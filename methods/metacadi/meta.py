@@ -1,52 +1,41 @@
-"""Meta-learning: what all environments share beyond the graph, learned by gradients through the closed forms.
+"""Meta-learning: what all environments share beyond the graph, which alternatives occur among their interventions.
 
-Which alternatives occur, and how strong they are, is the same in all environments: learned from the environments of the fit,
-it makes a new one of few samples easier to judge. No graph is learned here, and no target.
+Learned from the environments of the fit, it makes a new one of few samples easier to judge. Only the weights of the
+alternatives are learned: their log densities stay what they are then, whatever the features, and the rest is a little convex
+optimisation. That targets are rare, and the shared mechanism's own prior, are not learned: they would explain drift and misfit
+as interventions. Nor is a graph, or a target.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, special
 
-from bench.errors import MissingDependency, UnknownName
-from bench.types import BoolArray, Budget, Environment, FloatArray, Observed
-from methods.metacadi.evidence import _starts
-from methods.metacadi.features import Basis, Statistics
-from methods.metacadi.model import IntArray, Priors, split_by_knowledge
-from methods.metacadi.torch_evidence import (
-    WEIGHTS,
-    ClosedForms,
-    Regressions,
-    gram_tensor,
-    local_evidence,
-    log_priors,
-    one_thread,
+from bench.errors import UnknownName
+from bench.types import BoolArray, Environment, FloatArray, Observed
+from methods.metacadi.evidence import MixtureEvidence
+from methods.metacadi.model import (
+    IntArray,
+    Posterior,
+    Priors,
+    log_alternatives,
+    shared_posterior,
+    split_by_knowledge,
+    updated_log_evidence,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Mode = Literal["evidence", "episodic"]
 MODES: tuple[Mode, ...] = ("evidence", "episodic")
 
-STRENGTHS = (
-    *("shift_strength", "scale_strength", "fresh_shape"),
-    *("hard_strength", "hard_shape", "hard_rate"),
-    *("relearned_precision", "relearned_shape", "relearned_rate"),
-)
-"""Of the alternatives, among the priors. That targets are rare, and the shared mechanism's own prior, are not learned: they
-would explain drift and misfit as interventions."""
+WEIGHTS = ("shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weight", "relearned_weight")
+"""Of the alternatives, among the priors."""
 
 PRIOR_SPREAD = 1.0
-"""Standard deviation of the logarithm of a learned prior about its default: the say of about one intervention."""
-
-LARGEST_CHANGE = float(np.log(100.0))
-"""Of the logarithm of a prior."""
+"""Standard deviation of the logarithm of a learned weight about its default: the say of about one intervention."""
 
 MOST_PARENT_SETS = 100
 """That count, of all variables together; each variable's heaviest in any case."""
@@ -55,12 +44,12 @@ SUPPORT_SIZES = (3, 10)
 """Samples that an episode adapts to, at most half of an environment."""
 
 _EPISODES_PER_SIZE = 2
-_MOST_STEPS = 30
-_SMALLEST_GAIN = 1e-6
-"""Relative to the loss, below which a step is the last."""
+_NEGLIGIBLE = 0.01
+"""Probability below which a kind of features has no say."""
 
 
-def learn_priors(
+def learn_weights(
+    evidence: MixtureEvidence,
     observed: Observed,
     graph_samples: BoolArray,
     weights: FloatArray,
@@ -68,14 +57,13 @@ def learn_priors(
     *,
     mode: Mode,
     rng: np.random.Generator,
-    names: Sequence[str] = WEIGHTS,
-    basis: Basis | None = None,
-    budget: Budget | None = None,
 ) -> Priors:
-    """Priors of the alternatives as the environments suggest them, given the graphs.
+    """Priors with the weights of the alternatives that the environments suggest, given the graphs.
 
     Parameters
     ----------
+    evidence : MixtureEvidence
+        Under ``priors``, of ``observed``.
     observed : Observed
     graph_samples : bool (S, d, d)
     weights : float64 (S,)
@@ -83,80 +71,64 @@ def learn_priors(
     priors : Priors
         Where learning starts, and to where a weak prior draws back.
     mode : {"evidence", "episodic"}
-        Maximise the sum of local evidences (empirical Bayes); or the predictive density of each environment's query samples
-        after adaptation, in closed form, to its support.
+        Maximise the density of all environments (empirical Bayes); or that of each environment's query samples after
+        adaptation, in closed form, to its support.
     rng : numpy.random.Generator
         Splits environments into support and query; "evidence" draws nothing.
-    names : sequence of str
-        Priors that are learned: ``WEIGHTS`` of the alternatives, or also their ``STRENGTHS``.
-    basis : Basis, optional
-        Features of the parents; the parents themselves where None.
-    budget : Budget, optional
-        When it expires, the priors learned so far are returned.
 
     Returns
     -------
     Priors
-        Weights add up to one where they are learned. As given where the evidence gains less than Schwarz's criterion asks for:
-        ½ log(E d) for each free number, with E environments that may have targets.
+        As given where the density of all environments gains less than Schwarz's criterion asks for: ½ log(E d) for each free
+        weight, with E environments that may have targets. A mixture of all kinds stays at its default so.
 
     Raises
     ------
     UnknownName
-        If there is no such mode or prior.
-    MissingDependency
-        If torch is not installed.
+        If there is no such mode.
 
     Notes
     -----
-    L-BFGS on logarithms, with normal priors about the given ones (``PRIOR_SPREAD``), none further from it than
-    ``LARGEST_CHANGE``. Gradients of the evidence pass through the last coordinate update alone; the other updates add less than
-    one part in a thousand. An episode judges an environment as adaptation does, but against the shared mechanism of all other
-    environments, each with the keep probability that it has under the given priors.
+    Every environment is a mixture of no target and of a target under each alternative, against the shared mechanism of all
+    other environments, which they join with the keep probabilities of the given priors. Logarithms of the weights have normal
+    priors about the given ones (``PRIOR_SPREAD``).
     """
     if mode not in MODES:
         raise UnknownName("mode of meta-learning", mode, MODES)
-    for name in names:
-        if name not in Priors.__slots__:
-            raise UnknownName("prior", name, Priors.__slots__)
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependency("meta-learning needs torch: pip install 'cadibench[torch]'") from error
-
-    fixed, possible, _ = split_by_knowledge(observed)
-    if not possible:
+    _, possible, places = split_by_knowledge(observed)
+    allowed = priors.log_weights > np.log(1e-100)
+    if not possible or allowed.sum() < 2:
         return priors
-    basis = Basis(observed.n_variables) if basis is None else basis
-    parent_sets, shares = heaviest_parent_sets(graph_samples, weights)
-    statistics = Statistics.of(possible, basis)
-    regressions = Regressions.of(statistics, Statistics.of(fixed, basis), parent_sets)
-    starts = torch.from_numpy(_starts(statistics, observed.n_variables, with_observational=regressions.fixed_n > 0))
-    defaults = log_priors(priors)
+    supports = draw_supports(possible, rng) if mode == "episodic" else []
+    shares, tables = _log_densities(evidence, [possible, *supports], places, *heaviest_parent_sets(graph_samples, weights))
+    tables[:, :, 0] += np.log1p(-priors.target)
+    tables[:, :, 1:] += np.log(priors.target)
+    default = priors.log_weights
 
-    if mode == "evidence":
+    def gain_of(log_weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Log density of each table, shares summed, float64 (T,), and gradients, float64 (T, 5)."""
+        normalised = special.log_softmax(log_weights)
+        terms = tables + np.append(0.0, normalised)
+        total = special.logsumexp(terms, axis=2)
+        responsibility = np.exp(terms - total[:, :, None])
+        of_target = responsibility[:, :, 1:]
+        gradient = of_target - of_target.sum(axis=2, keepdims=True) * np.exp(normalised)
+        return np.asarray(total @ shares), np.einsum("k,tka->ta", shares, gradient)
 
-        def goal(values: Mapping[str, Tensor]) -> Tensor:
-            return local_evidence(values, regressions, observed.n_variables, starts, n_differentiated=1)[0]
-    else:
-        with torch.no_grad(), one_thread():
-            _, keep = local_evidence(defaults, regressions, observed.n_variables, starts)
-        supports = [Statistics.of(environments, basis) for environments in draw_supports(possible, rng)]
-        episodes = [(gram_tensor(s, parent_sets), torch.from_numpy(s.n_samples)) for s in supports]
+    def loss(change: FloatArray) -> tuple[float, FloatArray]:
+        values, gradients = gain_of(default + change)
+        signs = np.append(1.0, np.full(len(supports), -1.0 / max(1, len(supports))))
+        penalty = 0.5 * float(change @ change) / PRIOR_SPREAD**2
+        return penalty - float(signs @ values), change / PRIOR_SPREAD**2 - signs @ gradients
 
-        def goal(values: Mapping[str, Tensor]) -> Tensor:
-            return _query_log_density(ClosedForms(values, regressions), episodes, keep)
-
-    with one_thread():
-        learned = _maximise(goal, torch.from_numpy(shares), defaults, names, Budget() if budget is None else budget)
-        proposed = dataclasses.replace(priors, **learned)
-        with torch.no_grad():
-            before, after = (
-                local_evidence(log_priors(p), regressions, observed.n_variables, starts)[0] for p in (priors, proposed)
-            )
-    gain = float(torch.from_numpy(shares) @ (after - before))
-    n_free = len(names) - all(name in names for name in WEIGHTS)
-    return proposed if gain > 0.5 * n_free * np.log(len(possible) * observed.n_variables) else priors
+    start = np.zeros(len(default))
+    bounds = [(None, None) if free else (0.0, 0.0) for free in allowed]
+    log_weights = default + optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    gain = float(gain_of(log_weights)[0][0] - gain_of(default)[0][0])
+    if gain <= 0.5 * (allowed.sum() - 1) * np.log(len(possible) * observed.n_variables):
+        return priors
+    learned = np.where(allowed, special.softmax(log_weights), 0.0)
+    return dataclasses.replace(priors, **dict(zip(WEIGHTS, map(float, learned), strict=True)))
 
 
 def heaviest_parent_sets(graph_samples: BoolArray, weights: FloatArray) -> tuple[list[tuple[int, IntArray]], FloatArray]:
@@ -180,69 +152,54 @@ def draw_supports(environments: Sequence[Environment], rng: np.random.Generator)
     return [[Environment(X[: min(size, max(1, len(X) // 2))]) for X in of_all] for of_all in shuffled for size in SUPPORT_SIZES]
 
 
-def _query_log_density(forms: ClosedForms, episodes: Sequence[tuple[Tensor, Tensor]], keep: Tensor) -> Tensor:
-    """Sum over environments of log p(query | support), the mean over episodes, (B,).
+def _log_densities(
+    evidence: MixtureEvidence,
+    parts: Sequence[Sequence[Environment]],
+    places: IntArray,
+    parent_sets: Sequence[tuple[int, IntArray]],
+    shares: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Log densities of parts of environments: as no target, and under each alternative.
 
-    The mixture of target and no target has a closed form for any number of samples, and the predictive density is the ratio
-    of two: log p(support and query) − log p(support).
+    Parameters
+    ----------
+    parts : sequence of sequence of Environment
+        T versions of the E environments that may have targets: all their samples, then some of them.
+    places : int (E,)
+        Where those stand among all environments.
+
+    Returns
+    -------
+    shares : float64 (K,)
+        Of environments, given parent sets and features; one for each of them that has a say.
+    log_densities : float64 (T, K, 6)
     """
-    import torch
+    summaries = [[component.features.summary(part) for part in parts] for component in evidence.components]
+    found_shares, found = [], []
+    for (i, members), share in zip(parent_sets, shares, strict=True):
+        parents = np.isin(np.arange(evidence.n_variables), members)
+        probability = evidence.weights(i, parents)
+        for c in np.flatnonzero(probability > _NEGLIGIBLE):
+            component = evidence.components[c]
+            keep = 1.0 - component.target_probability(i, parents)[places]
+            grams = np.stack([summary.regression(i, members) for summary in summaries[c]])
+            n_samples = np.stack([summary.n_samples for summary in summaries[c]])
+            shared = component.shared_mechanism(i, parents)
+            rests = _without_each(shared, grams[0], n_samples[0], keep, component.priors, len(members))
+            table = np.empty((*n_samples.shape, 6))
+            for e, rest in enumerate(rests):
+                table[:, e, 0] = updated_log_evidence(grams[:, e], n_samples[:, e], rest)
+                table[:, e, 1:] = log_alternatives(grams[:, e], n_samples[:, e], rest, component.priors).T
+            found.append(table)
+            found_shares.append(np.full(len(keep), share * probability[c] / probability[probability > _NEGLIGIBLE].sum()))
+    return np.concatenate(found_shares), np.concatenate(found, axis=1)
 
-    def log_density(grams: Tensor, n_samples: Tensor) -> Tensor:
-        unchanged, changed = forms.log_densities(grams, n_samples, keep)
-        return torch.logaddexp(unchanged + forms.log_no_target, changed + forms.log_target)
 
-    of_all = log_density(forms.data.grams, forms.data.n_samples)
-    of_supports = torch.stack([log_density(grams, n_samples) for grams, n_samples in episodes]).mean(dim=0)
-    return (of_all - of_supports).sum(dim=1)
-
-
-def _maximise(
-    goal: Callable[[Mapping[str, Tensor]], Tensor],
-    shares: Tensor,
-    defaults: Mapping[str, Tensor],
-    names: Sequence[str],
-    budget: Budget,
-) -> dict[str, float]:
-    """Values of the named priors where shares · goal is largest, their own log prior added; the best met."""
-    import torch
-
-    best_loss, best = np.inf, np.zeros(len(names))
-    n_steps = 0
-
-    def priors(change: Tensor) -> dict[str, Tensor]:
-        return {**defaults, **{name: defaults[name] + x for name, x in zip(names, change, strict=True)}}
-
-    def loss(x: FloatArray) -> tuple[float, FloatArray]:
-        nonlocal best_loss, best
-        change = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-        value = 0.5 * (change / PRIOR_SPREAD).square().sum() - shares @ goal(priors(change))
-        (gradient,) = torch.autograd.grad(value, change)
-        if not (value.isfinite() and gradient.isfinite().all()):
-            return np.inf, np.zeros(len(names))
-        if value.item() < best_loss:
-            best_loss, best = value.item(), x.copy()
-        return value.item(), gradient.numpy()
-
-    def after_step(_: FloatArray) -> None:
-        nonlocal n_steps
-        n_steps += 1
-        budget.progress(n_steps / _MOST_STEPS, "learning priors")
-        if budget.expired:
-            raise StopIteration
-
-    optimize.minimize(
-        loss,
-        best,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(-LARGEST_CHANGE, LARGEST_CHANGE)] * len(names),
-        callback=after_step,
-        options={"maxiter": _MOST_STEPS, "ftol": _SMALLEST_GAIN},
-    )
-    learned = priors(torch.from_numpy(best))
-    values = {name: learned[name].exp().item() for name in names}
-    if all(name in names for name in WEIGHTS):
-        total = sum(values[name] for name in WEIGHTS)
-        values.update({name: values[name] / total for name in WEIGHTS})
-    return values
+def _without_each(
+    shared: Posterior, grams: FloatArray, n_samples: FloatArray, keep: FloatArray, priors: Priors, n_parents: int
+) -> Iterator[Posterior]:
+    """The shared mechanism of all other environments, for each."""
+    relative = shared.prior.precision / priors.slope_precision
+    for gram, n, kept in zip(grams, n_samples, keep, strict=True):
+        rest = shared.gram - kept * gram
+        yield shared_posterior(rest, shared.n_samples - kept * n, priors, relative=relative.copy(), n_parents=n_parents)

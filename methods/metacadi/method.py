@@ -21,7 +21,7 @@ from methods.metacadi.features import smooth_bases
 from methods.metacadi.inner_loop import adapted_targets_by_gradient
 from methods.metacadi.joint import random_units
 from methods.metacadi.learned import Amplitude, fit_learned, joint_mixture
-from methods.metacadi.learned_weights import learn_weights
+from methods.metacadi.meta import learn_weights
 from methods.metacadi.model import ALTERNATIVES, Priors, split_by_knowledge
 from methods.metacadi.scaling import Scaling
 from methods.metacadi.search import GraphPosterior

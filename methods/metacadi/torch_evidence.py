@@ -1,6 +1,7 @@
 """The local evidence in torch, batched over parent sets: differentiable in the logarithm of every prior.
 
-The formulas are those of ``model`` and the numbers those of ``kernel``, which is many times faster and has no gradient.
+The formulas are those of ``model`` and the numbers those of ``kernel``, which is many times faster and has no gradient. The
+method itself needs no gradient in its priors; this is for whoever studies them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,11 @@ import numpy as np
 
 from methods.metacadi.evidence import COOLING
 from methods.metacadi.features import Statistics
+from methods.metacadi.meta import WEIGHTS
 from methods.metacadi.model import IntArray, Priors
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WEIGHTS = ("shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weight", "relearned_weight")
-"""Of the alternatives, among the priors."""
 
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 _LOG_2 = float(np.log(2.0))
@@ -62,7 +61,7 @@ class Regressions:
         """Regressions of variables on their parents, for each (variable, parents)."""
         import torch
 
-        grams = gram_tensor(statistics, parent_sets)
+        grams = _gram_tensor(statistics, parent_sets)
         relative = np.ones((len(parent_sets), grams.shape[-1] - 1))
         for row, (_, parents) in zip(relative, parent_sets, strict=True):
             own = statistics.relative_precision(parents)
@@ -70,7 +69,7 @@ class Regressions:
         return cls(
             grams=grams,
             n_samples=torch.from_numpy(statistics.n_samples),
-            fixed_gram=gram_tensor(fixed, parent_sets).sum(dim=1),
+            fixed_gram=_gram_tensor(fixed, parent_sets).sum(dim=1),
             fixed_n=float(fixed.n_samples.sum()),
             n_parents=torch.tensor([float(len(parents)) for _, parents in parent_sets], dtype=torch.float64),
             relative=torch.from_numpy(relative),
@@ -90,7 +89,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def gram_tensor(statistics: Statistics, parent_sets: Sequence[tuple[int, IntArray]]) -> Tensor:
+def _gram_tensor(statistics: Statistics, parent_sets: Sequence[tuple[int, IntArray]]) -> Tensor:
     """Gram matrices of (intercept, features, variable), filled up to the largest, float64 (B, E, m + 1, m + 1)."""
     import torch
 
@@ -118,7 +117,6 @@ def local_evidence(
     starts: Tensor,
     *,
     cooling: Sequence[float] = COOLING,
-    n_differentiated: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Local evidence of B regressions, differentiable through the coordinate updates.
 
@@ -132,9 +130,6 @@ def local_evidence(
         First guesses that an environment follows the shared mechanism; the best score counts.
     cooling : sequence of float
         Inverse temperatures of the coordinate updates.
-    n_differentiated : int, optional
-        Last updates that gradients pass through, all where None. With one, a gradient misses only what earlier updates passed
-        on from one environment to another through the shared mechanism.
 
     Returns
     -------
@@ -145,14 +140,10 @@ def local_evidence(
     import torch
 
     forms = ClosedForms(log_priors, regressions)
-    n_first = 0 if n_differentiated is None else max(0, len(cooling) - n_differentiated)
     scores, keeps = [], []
     for start in starts:
         keep = start.expand(regressions.grams.shape[:2])
-        with torch.no_grad():
-            for inverse_temperature in cooling[:n_first]:
-                keep = forms.updated_keep(keep, inverse_temperature)
-        for inverse_temperature in cooling[n_first:]:
+        for inverse_temperature in cooling:
             keep = forms.updated_keep(keep, inverse_temperature)
         scores.append(forms.score(keep, n_variables))
         keeps.append(keep)
@@ -183,14 +174,14 @@ class ClosedForms:
 
     def updated_keep(self, keep: Tensor, inverse_temperature: float) -> Tensor:
         """One coordinate update of all environments, each against the shared mechanism of all others, (B, E)."""
-        unchanged, changed = self.log_densities(self.data.grams, self.data.n_samples, keep)
+        unchanged, changed = self.log_densities(keep)
         odds = unchanged - changed + self.log_no_target - self.log_target
         return (odds * inverse_temperature).sigmoid()
 
     def score(self, keep: Tensor, n_variables: int) -> Tensor:
         """The local evidence at given keep probabilities, (B,)."""
         data, log_rate = self.data, self.log["rate"]
-        unchanged, changed = self.log_densities(data.grams, data.n_samples, keep)
+        unchanged, changed = self.log_densities(keep)
         of_environments = keep * (unchanged + self.log_no_target) + (1.0 - keep) * (changed + self.log_target) + _entropy(keep)
         n_shared = data.fixed_n + keep @ data.n_samples
         shared = _log_evidence(self._shared_gram(keep), n_shared, self.precision, self.shape, log_rate)
@@ -200,15 +191,12 @@ class ClosedForms:
         gains = of_environments - (shared[:, None] - of_rest)
         return shared + gains.sum(dim=1) - data.n_parents * float(np.log(n_variables))
 
-    def log_densities(self, grams: Tensor, n_samples: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """Log densities of samples of each environment: as no target, under the shared mechanism of all other environments
-        at their keep probabilities; and as a target, under the mixture of alternatives.
+    def log_densities(self, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Log densities of each environment: as no target, under the shared mechanism of all other environments at their keep
+        probabilities; and as a target, under the mixture of alternatives.
 
         Parameters
         ----------
-        grams : tensor (B, E, m + 1, m + 1)
-            Of the samples; all of an environment or a part.
-        n_samples : tensor (E,)
         keep : tensor (B, E)
 
         Returns
@@ -217,7 +205,7 @@ class ClosedForms:
         """
         import torch
 
-        n = n_samples
+        grams, n = self.data.grams, self.data.n_samples
         n_rest, rest = self._rest(keep)
         shape_rest = self.shape[:, None] + 0.5 * n_rest
         shape_joined = shape_rest + 0.5 * n

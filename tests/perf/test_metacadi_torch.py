@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.types import Environment, Observed
-from methods.metacadi.evidence import Evidence, _starts
+from methods.metacadi.evidence import Evidence, starts
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.model import Priors
 from methods.metacadi.torch_evidence import Regressions, local_evidence, log_priors, one_thread
@@ -36,7 +36,7 @@ def _row(n_environments, n_parents):
         sets.append((0, np.flatnonzero(toggled)))
     statistics = Statistics.of(possible, basis)
     regressions = Regressions.of(statistics, Statistics.of([known], basis), sets)
-    starts = torch.from_numpy(_starts(statistics, D, with_observational=True))
+    first_guesses = torch.from_numpy(starts(statistics, D, with_observational=True))
     priors = log_priors(Priors())
 
     def compiled():
@@ -45,7 +45,7 @@ def _row(n_environments, n_parents):
 
     def in_torch():
         with torch.no_grad(), one_thread():
-            return local_evidence(priors, regressions, D, starts)[0].numpy()
+            return local_evidence(priors, regressions, D, first_guesses)[0].numpy()
 
     return {"kernel": compiled, "torch": in_torch}
 

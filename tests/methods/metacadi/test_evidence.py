@@ -7,7 +7,7 @@ import pytest
 from metacadi_reference import local_evidence
 
 from bench.types import Environment, Observed
-from methods.metacadi.evidence import Evidence, Memoised, MixtureEvidence, _starts
+from methods.metacadi.evidence import Evidence, Memoised, MixtureEvidence, starts
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.model import Priors
 
@@ -79,12 +79,12 @@ def test_fast_evidence_is_the_reference(observed):
     rng = np.random.default_rng(1)
     evidence, d = Evidence(observed, PRIORS), observed.n_variables
     fixed, possible = split(observed)
-    starts = _starts(Statistics.of([Environment(X) for X in possible], Basis(d)), d, with_observational=bool(fixed))
+    first_guesses = starts(Statistics.of([Environment(X) for X in possible], Basis(d)), d, with_observational=bool(fixed))
     i = int(rng.integers(d))
     for parents in parent_sets(rng, d, i, 1):
         own, gains = evidence.toggles(i, parents)
         assert gains[i] == -np.inf
-        wanted, kept = local_evidence(fixed, possible, i, np.flatnonzero(parents), PRIORS, starts)
+        wanted, kept = local_evidence(fixed, possible, i, np.flatnonzero(parents), PRIORS, first_guesses)
         assert own == pytest.approx(wanted, abs=1e-8)
         assert evidence.score(i, parents) == pytest.approx(wanted, abs=1e-8)
         unknown = [not e.is_observational for e in observed.environments]
@@ -92,7 +92,7 @@ def test_fast_evidence_is_the_reference(observed):
         for j in set(range(d)) - {i}:
             toggled = parents.copy()
             toggled[j] ^= True
-            wanted, _ = local_evidence(fixed, possible, i, np.flatnonzero(toggled), PRIORS, starts)
+            wanted, _ = local_evidence(fixed, possible, i, np.flatnonzero(toggled), PRIORS, first_guesses)
             assert own + gains[j] == pytest.approx(wanted, abs=1e-8)
 
 
@@ -119,8 +119,8 @@ def test_features_of_parents_and_of_pairs_reach_the_compiled_code(name):
         p = len(parents)
         relative = [1.0] * p + [2.0] * p + [3.0] * p + [4.0, 5.0, 5.0] * (p * (p - 1) // 2)
         mask = np.isin(np.arange(5), parents)
-        starts = np.full((1, len(possible)), 0.7)
-        wanted, kept = local_evidence(fixed, possible, 1, parents, PRIORS, starts, smooth, relative)
+        first_guesses = np.full((1, len(possible)), 0.7)
+        wanted, kept = local_evidence(fixed, possible, 1, parents, PRIORS, first_guesses, smooth, relative)
         assert evidence.score(1, mask) == pytest.approx(wanted, abs=1e-8)
         unknown = [not e.is_observational for e in observed.environments]
         assert np.allclose(evidence.target_probability(1, mask)[unknown], 1 - kept, rtol=0, atol=1e-8)
@@ -177,8 +177,8 @@ def test_other_priors_reach_the_compiled_code():
     for name in Priors.__dataclass_fields__:
         other = Priors(**{name: 1.3 * getattr(PRIORS, name)})
         evidence = Evidence(observed, other)
-        starts = np.full((1, 3), 0.7)
-        wanted, _ = local_evidence(fixed, possible, 0, [1, 3], other, starts)
+        first_guesses = np.full((1, 3), 0.7)
+        wanted, _ = local_evidence(fixed, possible, 0, [1, 3], other, first_guesses)
         assert evidence.score(0, parents) == pytest.approx(wanted, abs=1e-8)
         assert evidence.score(0, parents) != pytest.approx(base, abs=1e-8), name
 

@@ -6,7 +6,7 @@ from metacadi_reference import local_evidence
 
 from bench.errors import InputError
 from bench.types import Environment, Observed
-from methods.metacadi.evidence import Evidence, MixtureEvidence, _starts
+from methods.metacadi.evidence import Evidence, MixtureEvidence, starts
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.joint import HiddenUnits, JointEvidence, JointFeatures, random_units
 from methods.metacadi.model import Priors
@@ -59,7 +59,7 @@ def reference(observed, units, i, parents, relative, hottest=8):
             columns.append((np.tanh(len(parents) ** -0.25 * P @ w[parents] + b) - z.mean()) / np.sqrt(z.var() + 1e-8))
         return np.column_stack([P, *columns])
 
-    starts = _starts(Statistics.of([Environment(X) for X in possible], Basis(d)), d, with_observational=bool(fixed))
+    first_guesses = starts(Statistics.of([Environment(X) for X in possible], Basis(d)), d, with_observational=bool(fixed))
     p = len(parents)
     return local_evidence(
         fixed,
@@ -67,7 +67,7 @@ def reference(observed, units, i, parents, relative, hottest=8):
         i,
         parents,
         PRIORS,
-        starts,
+        first_guesses,
         hidden if p else None,
         [1.0] * p + [relative] * (len(units.biases[i]) if p else 0),
         hottest,
