@@ -201,7 +201,7 @@ class MetaCaDI(Method):
 
     def _amplitudes(self) -> list[Amplitude]:
         """Of hidden units, which together may vary as much as functions of a few parents."""
-        share, precision = self.n_units / 8.0, self._priors().slope_precision
+        share, precision = self.n_units / 4.0, self._priors().slope_precision
         return [Amplitude(0.1 * precision, share), Amplitude(precision, 8.0 * share)]
 
     def _sample(
