@@ -6,6 +6,7 @@ side (``lanes``). The formulas are those of ``model``; ``evidence`` prepares the
 
 from __future__ import annotations
 
+from math import lgamma as log_gamma
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,7 +94,8 @@ _HALF_N, _SHIFT_SHARE, _SHIFT_TERM, _SCALE_SHARE, _SCALE_TERM, _FRESH_TERM = ran
 def toggle_scores(data: Any, prior: Any, i: Any, parents: Any, candidates: Any) -> Any:
     """Score of (i, parents xor j) for each j that is a parent or in ``candidates``, bool (d,), float64 (d,); -inf elsewhere.
 
-    Place i holds the score of (i, parents) itself.
+    Place i holds the score of (i, parents) itself. Second, the probability that each environment follows its shared mechanism,
+    float64 (E,).
     """
     d, p = data.own.shape[0], parents.shape[0]
     is_parent = np.zeros(d, dtype=np.bool_)
@@ -113,6 +115,7 @@ def toggle_scores(data: Any, prior: Any, i: Any, parents: Any, candidates: Any) 
             position += 1
     scores = np.full(d, -np.inf)
     batch_scores, keep = np.empty(WIDTH), np.empty(data.gram.shape[1] * HALF)
+    own_keep = np.empty(data.gram.shape[1])
     members, sizes = np.empty((HALF, p + 1), dtype=np.intp), np.empty(WIDTH)
     for first in range(0, position, HALF):
         for lane in range(HALF):
@@ -129,7 +132,10 @@ def toggle_scores(data: Any, prior: Any, i: Any, parents: Any, candidates: Any) 
         _score_sets(data, prior, i, members, sizes, batch_scores, keep)
         for lane in range(min(HALF, position - first)):
             scores[order[first + lane]] = batch_scores[lane] + data.constant
-    return scores
+            if order[first + lane] == i:
+                for e in range(own_keep.shape[0]):
+                    own_keep[e] = keep[e * HALF + lane]
+    return scores, own_keep
 
 
 @compiled
@@ -212,6 +218,104 @@ def _score_sets(data: Any, prior: Any, i: Any, members: Any, sizes: Any, scores:
                 value = data.relative[columns[lane, a - 1]]
                 relative[a * WIDTH + lane] = relative[a * WIDTH + HALF + lane] = value
     _score_blocks(data, prior, i, blocks, fixed, relative, sizes, scores, keep)
+
+
+@compiled
+def estimated_gains(data: Any, prior: Any, i: Any, parents: Any, keep: Any) -> Any:
+    """What each j adds to log Z(S) as a further parent of i while S = Σ_k r_k S_k stays, r = ``keep``; -inf for i and parents.
+
+    The factor of the features there are is computed once, and each j appends its own.
+    """
+    d, p, intercept = data.own.shape[0], parents.shape[0], data.relative.shape[0] - 1
+    n_own, n_pairwise = data.own.shape[1], data.pairs.shape[2]
+    n_new = n_own + p * n_pairwise
+    m = 1 + p * n_own + p * (p - 1) // 2 * n_pairwise
+    columns, factor = np.empty(m + n_new, dtype=np.intp), np.empty((m + n_new, m + n_new))
+    solution = np.empty(m + n_new)
+    columns[0], k = intercept, 1
+    for a in range(p):
+        for f in range(n_own):
+            columns[k] = data.own[parents[a], f]
+            k += 1
+        for b in range(a):
+            for f in range(n_pairwise):
+                columns[k] = data.pairs[parents[a], parents[b], f]
+                k += 1
+    half_n = 0.5 * data.fixed_n
+    for e in range(keep.shape[0]):
+        half_n += keep[e] * data.of_size[_HALF_N, e * HALF]
+    shape, shape_before = prior.shape + 0.5 * p + half_n, prior.shape + 0.5 * p
+    of_all = log_gamma(shape + 0.5) - log_gamma(shape) - log_gamma(shape_before + 0.5) + log_gamma(shape_before)
+    of_all += 0.5 * np.log(prior.rate) - np.log(float(d))
+    left = _weighted_sum(data.gram, data.fixed_gram, i, i, keep) + 2.0 * prior.rate
+    gram, fixed_gram = data.gram, data.fixed_gram
+    for row in range(m):
+        precision = prior.intercept_precision if row == 0 else prior.slope_precision * data.relative[columns[row]]
+        _append(gram, fixed_gram, i, keep, columns, row, precision, factor, solution)
+        left -= solution[row] ** 2
+    left = max(left, 2.0 * prior.rate)
+    gains = np.full(d, -np.inf)
+    for j in range(d):
+        is_new = j != i
+        for a in range(p):
+            is_new = is_new and parents[a] != j
+        if is_new:
+            k = m
+            for f in range(n_own):
+                columns[k] = data.own[j, f]
+                k += 1
+            for a in range(p):
+                for f in range(n_pairwise):
+                    columns[k] = data.pairs[j, parents[a], f]
+                    k += 1
+            gain, left_by_new = of_all, left
+            for row in range(m, m + n_new):
+                precision = prior.slope_precision * data.relative[columns[row]]
+                gain += _append(gram, fixed_gram, i, keep, columns, row, precision, factor, solution)
+                left_by_new -= solution[row] ** 2
+            left_by_new = max(left_by_new, 2.0 * prior.rate)
+            gains[j] = gain - shape * np.log(left_by_new / left) - 0.5 * np.log(0.5 * left_by_new)
+    return gains
+
+
+@compiled
+def _append(
+    gram: Any, fixed_gram: Any, i: Any, keep: Any, columns: Any, row: Any, precision: Any, factor: Any, solution: Any
+) -> Any:
+    """Row of the Cholesky factor of a feature's, and of the solution for i; return what its determinant adds to log Z."""
+    column = columns[row]
+    pivot = _weighted_sum(gram, fixed_gram, column, column, keep) + precision
+    value = _weighted_sum(gram, fixed_gram, i, column, keep)
+    for b in range(row):
+        entry = _weighted_sum(gram, fixed_gram, column, columns[b], keep)
+        for k in range(b):
+            entry -= factor[row, k] * factor[b, k]
+        factor[row, b] = entry / factor[b, b]
+        pivot -= factor[row, b] ** 2
+        value -= factor[row, b] * solution[b]
+    factor[row, row] = np.sqrt(max(pivot, precision))
+    solution[row] = value / factor[row, row]
+    return 0.5 * np.log(precision / factor[row, row] ** 2)
+
+
+@compiled
+def _weighted_sum(gram: Any, fixed_gram: Any, a: Any, b: Any, keep: Any) -> Any:
+    """Entry of S; eight sums side by side, which need not wait for each other."""
+    place = _place(a, b)
+    n = keep.shape[0]
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    for e in range(0, n - 7, 8):
+        s0 += keep[e] * gram[place, e]
+        s1 += keep[e + 1] * gram[place, e + 1]
+        s2 += keep[e + 2] * gram[place, e + 2]
+        s3 += keep[e + 3] * gram[place, e + 3]
+        s4 += keep[e + 4] * gram[place, e + 4]
+        s5 += keep[e + 5] * gram[place, e + 5]
+        s6 += keep[e + 6] * gram[place, e + 6]
+        s7 += keep[e + 7] * gram[place, e + 7]
+    for e in range(n - n % 8, n):
+        s0 += keep[e] * gram[place, e]
+    return fixed_gram[place, 0] + (((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)))
 
 
 # Eight parent sets in two environments at once --------------------------------------------------------------------------------

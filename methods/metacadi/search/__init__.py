@@ -5,7 +5,6 @@ Any score that decomposes over nodes will do (``LocalScores``). Not here: what a
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from bench.types import BoolArray, Budget, FloatArray
 from methods.metacadi.evidence import LocalScores
 from methods.metacadi.search import local_search
 from methods.metacadi.search.jump_process import JumpProcess
-from methods.metacadi.search.rows import RowTable, ScreenedScores
+from methods.metacadi.search.rows import RowTable, ScreenedScores, Screening
 from methods.metacadi.search.state import GraphState
 
 MAX_JUMPS = 20_000
@@ -24,7 +23,10 @@ FIRST_JUMPS, GROWTH = 200, 1.5
 """Jumps before the first look at how well frequencies are known, and how many times more until the next one."""
 
 MIN_SCREENED = 100
-"""Variables. At fifty with two edges a node, screened searches stayed below full ones and were hardly faster."""
+"""Variables."""
+
+SCREENING = Screening(least_gain=-8.0, optimism=0.0, relative_optimism=0.0)
+"""While graphs are sampled. An addition estimated to gain less is jumped to at the rate of its estimate, below exp(-8)."""
 
 BURN_IN = 0.1
 """Share of the path, in time, that is left out."""
@@ -108,8 +110,8 @@ def sample_graphs(
     max_jumps : int, optional
         At which sampling stops in any case; 20,000 by default, above 100 variables fewer in inverse proportion.
     screening : bool
-        From ``MIN_SCREENED`` variables on, perturb the best graph with a few candidate parents for each node, if ``scores`` are
-        ``ScreenedScores``. Climbs before and after that, and sampling, know no candidates.
+        From ``MIN_SCREENED`` variables on compute exactly what may count, and estimate the other gains, if ``scores`` are
+        ``ScreenedScores``.
 
     Raises
     ------
@@ -123,13 +125,13 @@ def sample_graphs(
             raise InputError(f"{name} must be positive, got {value}")
     budget = Budget() if budget is None else budget
     max_failures = max(200, 4 * scores.n_variables) if max_failures is None else max_failures
-    state = GraphState(scores)
-    screen = None
-    if screening and isinstance(scores, ScreenedScores) and scores.n_variables >= MIN_SCREENED:
-        screen = functools.partial(RowTable, scores)
-    n_climbs = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures, screen=screen)
+    screened = screening and isinstance(scores, ScreenedScores) and scores.n_variables >= MIN_SCREENED
+    state = GraphState(scores, local_search.SCREENING if screened else None)
+    n_climbs = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures)
     best, best_score = state.graph.copy(), state.score
     n_search_requests = state.table.n_requests
+    if screened:
+        state.consult(RowTable(scores, SCREENING))
 
     process, error = JumpProcess(state), np.inf
     going_on = not budget.expired
@@ -150,14 +152,14 @@ def sample_graphs(
             state.become(path.graphs(np.array([k]))[0])
             local_search.climb(state, rng=rng, budget=budget)
             best, best_score = state.graph.copy(), state.score
-    n_requests = state.table.n_requests
+    n_sampling_requests = state.table.n_requests - (0 if screened else n_search_requests)
     return GraphPosterior(
         graph_samples,
         np.full(len(graph_samples), -np.log(len(graph_samples))),
         best,
         best_score,
         not going_on,
-        Diagnostics(n_climbs, n_search_requests, n_requests - n_search_requests, process.n_jumps, time, error),
+        Diagnostics(n_climbs, n_search_requests, n_sampling_requests, process.n_jumps, time, error),
     )
 
 
@@ -166,7 +168,6 @@ def warm_up() -> None:
     scores = _Preference()
     sample_graphs(scores, rng=np.random.default_rng(0), n_samples=1, tolerance=np.inf)
     state = GraphState(scores)
-    local_search.candidates(state)
     state.become(np.triu(np.ones((3, 3), dtype=np.bool_), 1))
     state.undo()
 

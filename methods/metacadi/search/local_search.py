@@ -7,14 +7,13 @@ climb again; keep what is not worse. Not here: the posterior around the optimum 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from bench.types import BoolArray, Budget
+from bench.types import Budget
 from methods.metacadi.compiled import compiled
-from methods.metacadi.search.rows import RowTable, find, key_of
+from methods.metacadi.search.rows import Screening, find, key_of
 from methods.metacadi.search.state import (
     DONE,
     FULL,
@@ -23,7 +22,9 @@ from methods.metacadi.search.state import (
     N_EDGES,
     N_LOGGED,
     NEW_GAINS,
+    VAGUE,
     WANTED,
+    WANTED_PARENT,
     GraphState,
     reversal_closes_cycle,
     settle,
@@ -44,8 +45,9 @@ clear problems 95 in 100 lead back to it, at worse optima at most 84."""
 REVISITS_OF_CHANGES = 2
 """For the ends of every edge that an improvement changed."""
 
-CANDIDATES_EACH = 10
-"""By each of two rankings, where parents are screened."""
+SCREENING = Screening(least_gain=np.inf, optimism=6.0, relative_optimism=0.2)
+"""Among 40,000 legal additions at optima and true graphs of 100 and 200 variables none gained 4.5 nats more than was estimated.
+From few parents on, gains of hundreds are up to a fifth more."""
 
 TOLERANCE = 1e-6
 """Nats. Below it a gain is rounding (score-equivalent graphs tie), and climbing on it could go in circles."""
@@ -57,7 +59,6 @@ def search(
     rng: np.random.Generator,
     budget: Budget,
     max_failures: int,
-    screen: Callable[[BoolArray], RowTable] | None = None,
 ) -> int:
     """Bring ``state`` to the best DAG found; the number of climbs.
 
@@ -69,40 +70,12 @@ def search(
         When it expires the best so far is kept.
     max_failures : int
         Perturbations in a row that may fail to improve the score before the search stops.
-    screen : function of bool (d, d), optional
-        Gives the table to be used while the graph is perturbed, from candidates in rows by node. The last climb uses full rows.
     """
     if not climb(state, rng=rng, budget=budget):
         state.undo(to_settled=True)
         return 1
     state.clear_log()
-    if screen is None:
-        return 1 + _perturb_on(state, rng=rng, budget=budget, max_failures=max_failures)
-    full, n_climbs, gain = state.table, 1, np.inf
-    while gain > TOLERANCE and not budget.expired:
-        before = state.score
-        state.consult(screen(candidates(state)))
-        n_climbs += 1 + _perturb_on(state, rng=rng, budget=budget, max_failures=max_failures)
-        state.consult(full)
-        state.clear_log()
-        if not climb(state, rng=rng, budget=budget):
-            state.undo(to_settled=True)
-        gain = state.score - before
-    return n_climbs
-
-
-def candidates(state: GraphState) -> BoolArray:
-    """Neighbours of each node, and what gains most as its parent, now and from no parents; bool (d, d), rows by node."""
-    d = len(state.graph)
-    found = state.graph | state.graph.T
-    nothing = np.zeros(d, dtype=np.bool_)
-    gains_from_none = np.array([state.table.gains(i, nothing) for i in range(d)])
-    state.consult(state.table)  # which may have forgotten rows
-    for gains in (state.gains, gains_from_none):
-        best = np.argpartition(-gains, min(CANDIDATES_EACH, d) - 1, axis=1)[:, :CANDIDATES_EACH]
-        np.put_along_axis(found, best, True, axis=1)
-    np.fill_diagonal(found, False)
-    return found
+    return 1 + _perturb_on(state, rng=rng, budget=budget, max_failures=max_failures)
 
 
 def _perturb_on(state: GraphState, *, rng: np.random.Generator, budget: Budget, max_failures: int) -> int:
@@ -188,6 +161,10 @@ def _climb(state: Any, rows: Any, order: Any, best_gain: Any, best_parent: Any) 
         gain, a, b, reverses = best_move(state, rows, order, best_gain, best_parent)
         if gain <= TOLERANCE:
             return DONE
+        if not rows.exact[state.places[b], a]:
+            return _ask(state, b, a, state.parents[b], state.descendants[b])
+        if reverses and not rows.exact[state.places[a], b]:
+            return _ask(state, a, b, state.parents[a], state.descendants[a])
         toggle(state, rows, a, b)
         if reverses:
             toggle(state, rows, b, a)
@@ -220,6 +197,15 @@ def best_move(state: Any, rows: Any, order: Any, best_gain: Any, best_parent: An
 
 
 @compiled
+def _ask(state: Any, node: Any, parent: Any, parents: Any, barred: Any) -> Any:
+    """Wait for the exact gain of a parent of a node that has ``parents``."""
+    state.counts[WANTED], state.counts[WANTED_PARENT] = node, parent
+    state.wanted[:] = parents
+    state.barred[:] = barred
+    return VAGUE
+
+
+@compiled
 def _choose_parents(state: Any, rows: Any, order: Any, position: Any) -> Any:
     """Give the node at ``position`` parents from before it only, by the best single change from none, and no children there."""
     d = len(order)
@@ -241,6 +227,8 @@ def _choose_parents(state: Any, rows: Any, order: Any, position: Any) -> Any:
                 best, change = rows.gains[place, j], j
         if change < 0:
             break
+        if not rows.exact[place, change]:
+            return _ask(state, node, change, chosen, ~allowed)
         chosen[change] = not chosen[change]
     for j in range(d):
         if allowed[j] and state.graph[node, j]:

@@ -21,6 +21,9 @@ MAX_BYTES = 1 << 29
 
 MIN_ROWS_PER_VARIABLE = 8
 
+SIDE_BY_SIDE = 8
+"""Parent sets that cost as much as one."""
+
 
 class Rows(NamedTuple):
     """The table as compiled code sees it; n is the capacity.
@@ -35,6 +38,8 @@ class Rows(NamedTuple):
         Score of the parent set.
     gains : float64 (n, d)
         Of single changes.
+    exact : bool (n, d)
+        Which gains are known, and not estimated.
     salts : int64 (2 d,)
         A parent set's key is the exclusive or of its members' salts, from place 0, and of the node's, from place d.
     """
@@ -45,15 +50,36 @@ class Rows(NamedTuple):
     parents: BoolArray
     own: FloatArray
     gains: FloatArray
+    exact: BoolArray
     salts: Int64Array
 
 
 @runtime_checkable
 class ScreenedScores(LocalScores, Protocol):
-    """Scores that can leave changes out where they are not of interest."""
+    """Scores that can estimate what they need not know exactly."""
 
     def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
         """As ``toggles`` for j among the parents or ``candidates``, bool (d,), alone; −inf for others."""
+
+    def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
+        """Estimates of the gains of additions, float64 (d,), many times cheaper; inf where there is none."""
+
+
+class Screening(NamedTuple):
+    """What of a row need not be exact.
+
+    Parameters
+    ----------
+    least_gain : float
+        Nats. Additions that are estimated to gain as much are computed with the row; the others wait until they are asked for.
+    optimism, relative_optimism : float
+        Nats, and share of an estimate's absolute value, added to it. Who takes the largest gain, and asks for it to be computed
+        where it is estimated, finds the largest of all exact gains as long as estimates are not further below them.
+    """
+
+    least_gain: float
+    optimism: float
+    relative_optimism: float
 
 
 class RowTable:
@@ -62,8 +88,8 @@ class RowTable:
     Parameters
     ----------
     scores : LocalScores
-    candidates : bool (d, d), optional
-        Row i holds what may become a parent of i; of the rest ``scores`` are not asked. Takes :class:`ScreenedScores`.
+    screening : Screening, optional
+        Estimates stand in for gains that are of no interest. Takes :class:`ScreenedScores`. All gains are exact where None.
 
     Attributes
     ----------
@@ -73,13 +99,13 @@ class RowTable:
         Rows asked of ``scores`` so far.
     """
 
-    def __init__(self, scores: LocalScores, candidates: BoolArray | None = None) -> None:
+    def __init__(self, scores: LocalScores, screening: Screening | None = None) -> None:
         d = scores.n_variables
         self.n_requests = 0
         self._scores = scores
-        self._candidates = candidates
+        self._screening = screening
         self._n_rows = 0
-        self._max_rows = max(MIN_ROWS_PER_VARIABLE * d, MAX_BYTES // (9 * d + 24))
+        self._max_rows = max(MIN_ROWS_PER_VARIABLE * d, MAX_BYTES // (10 * d + 24))
         # The salts only spread rows over slots, and a key is no proof, so they need be neither new nor secret.
         salts = np.random.default_rng(0).integers(np.iinfo(np.int64).min, np.iinfo(np.int64).max, size=2 * d)
         self.rows = _with_capacity(min(self._max_rows, 4 * d + 64), d, salts)
@@ -92,24 +118,51 @@ class RowTable:
             self.rows.slots[:] = 0
         elif self._n_rows == len(self.rows.own):
             self._grow()
-        if self._candidates is None:
-            own, gains = self._scores.toggles(node, parents)
-        else:
-            own, gains = cast(ScreenedScores, self._scores).toggles_among(node, parents, self._candidates[node])
         self.n_requests += 1
         place, rows = self._n_rows, self.rows
-        rows.own[place], rows.gains[place] = own, gains
+        if self._screening is None:
+            rows.own[place], rows.gains[place] = self._scores.toggles(node, parents)
+            rows.exact[place] = True
+        else:
+            self._add_screened(place, node, parents, self._screening)
         rows.nodes[place], rows.parents[place], rows.keys[place] = node, parents, key_of(rows.salts, node, parents)
         _enter(rows, place)
         self._n_rows += 1
         return forgets
 
-    def gains(self, node: int, parents: BoolArray) -> FloatArray:
-        """Gains of a node with its parents, asked for where they are missing, float64 (d,)."""
-        key = key_of(self.rows.salts, node, parents)
-        if find(self.rows, key, node, parents) < 0:
-            self.add(node, parents)
-        return np.asarray(self.rows.gains[find(self.rows, key, node, parents)])
+    def refine(self, node: int, parents: BoolArray, wanted: int, barred: BoolArray) -> None:
+        """Compute an estimated gain of a row that there is, and those of the best others that are not ``barred``, bool (d,).
+
+        As many as are computed side by side.
+        """
+        place = find(self.rows, key_of(self.rows.salts, node, parents), node, parents)
+        estimates = np.where(barred | self.rows.exact[place], -np.inf, self.rows.gains[place])
+        estimates[wanted] = np.inf
+        n = SIDE_BY_SIDE - (1 + int(parents.sum())) % SIDE_BY_SIDE
+        best = np.argpartition(-estimates, min(n, len(estimates)) - 1)[:n]
+        chosen = np.zeros(len(estimates), dtype=np.bool_)
+        chosen[best[estimates[best] > -np.inf]] = True
+        self._compute(place, node, parents, chosen)
+
+    def _add_screened(self, place: int, node: int, parents: BoolArray, screening: Screening) -> None:
+        scores, rows = cast(ScreenedScores, self._scores), self.rows
+        nothing = np.zeros(len(parents), dtype=np.bool_)
+        # Estimates rest on the targets that the first computation finds.
+        rows.own[place], known = scores.toggles_among(node, parents, nothing)
+        estimates = scores.estimated_gains(node, parents)
+        rows.exact[place] = parents
+        rows.exact[place, node] = True
+        rows.gains[place] = np.where(rows.exact[place], known, estimates)
+        estimated = ~rows.exact[place] & np.isfinite(estimates)
+        rows.gains[place, estimated] += screening.optimism + screening.relative_optimism * np.abs(estimates[estimated])
+        of_interest = (estimates >= screening.least_gain) & ~rows.exact[place]
+        if of_interest.any():
+            self._compute(place, node, parents, of_interest)
+
+    def _compute(self, place: int, node: int, parents: BoolArray, chosen: BoolArray) -> None:
+        _, gains = cast(ScreenedScores, self._scores).toggles_among(node, parents, chosen)
+        self.rows.gains[place, chosen] = gains[chosen]
+        self.rows.exact[place] |= chosen
 
     def _grow(self) -> None:
         old, n = self.rows, self._n_rows
@@ -129,6 +182,7 @@ def _with_capacity(n: int, d: int, salts: Int64Array) -> Rows:
         np.empty((n, d), dtype=np.bool_),
         np.empty(n),
         np.empty((n, d)),
+        np.empty((n, d), dtype=np.bool_),
         salts,
     )
 

@@ -19,13 +19,14 @@ import numpy as np
 from bench.types import BoolArray, Budget, FloatArray
 from methods.metacadi.compiled import compiled
 from methods.metacadi.evidence import LocalScores
-from methods.metacadi.search.rows import Int64Array, RowTable, find, key_of
+from methods.metacadi.search.rows import Int64Array, RowTable, Screening, find, key_of
 
-DONE, MISSING, FULL = 0, 1, 2
-"""How an operation ends: finished; waits for the row of ``wanted``; waits for a longer log."""
+DONE, MISSING, FULL, VAGUE = 0, 1, 2, 3
+"""How an operation ends: finished; waits for the row of ``wanted``; for a longer log; for a gain that is only estimated."""
 
-N_EDGES, N_LOGGED, N_SETTLED, WANTED = range(4)
-"""Places of ``Arrays.counts``: edges, changes logged, those of them up to which all rows were known, node of a missing row."""
+N_EDGES, N_LOGGED, N_SETTLED, WANTED, WANTED_PARENT = range(5)
+"""Places of ``Arrays.counts``: edges, changes logged, those of them up to which all rows were known, node of a missing row or
+gain, and the parent whose gain it is."""
 
 NEW_GAINS, MORE_DESCENDANTS, FEWER_DESCENDANTS = 1, 2, 4
 """Bits of ``Arrays.stale``."""
@@ -52,8 +53,10 @@ class Arrays(NamedTuple):
     log : int32 (n, 2)
         Edges toggled since the log was cleared.
     wanted : bool (d,)
-        Parents of the missing row.
-    counts : int64 (4,)
+        Parents of the missing row, or of the row of the estimated gain.
+    barred : bool (d,)
+        What need not be computed with that gain.
+    counts : int64 (5,)
     """
 
     graph: BoolArray
@@ -66,6 +69,7 @@ class Arrays(NamedTuple):
     edges: Any
     log: Any
     wanted: BoolArray
+    barred: BoolArray
     counts: Int64Array
 
 
@@ -75,6 +79,8 @@ class GraphState:
     Parameters
     ----------
     scores : LocalScores
+    screening : Screening, optional
+        Of its table of rows.
 
     Attributes
     ----------
@@ -82,9 +88,9 @@ class GraphState:
     table : RowTable
     """
 
-    def __init__(self, scores: LocalScores) -> None:
+    def __init__(self, scores: LocalScores, screening: Screening | None = None) -> None:
         d = scores.n_variables
-        self.table = RowTable(scores)
+        self.table = RowTable(scores, screening)
         nothing = np.zeros(d, dtype=np.bool_)
         self.arrays = Arrays(
             np.zeros((d, d), dtype=np.bool_),
@@ -97,7 +103,8 @@ class GraphState:
             np.empty((d * (d - 1) // 2, 2), dtype=np.int32),
             np.empty((max(_FIRST_LOG, 2 * d), 2), dtype=np.int32),
             nothing,
-            np.zeros(4, dtype=np.int64),
+            nothing.copy(),
+            np.zeros(5, dtype=np.int64),
         )
         self.run(settle)
 
@@ -125,15 +132,21 @@ class GraphState:
         operation : compiled function of (Arrays, Rows, *arguments)
             Returns ``DONE``, or why it has to be called again.
         budget : Budget, optional
-            Asked before each missing row.
+            Asked before each missing row or gain.
         """
+        counts = self.arrays.counts
         while (status := operation(self.arrays, self.table.rows, *arguments)) != DONE:
             if status == FULL:
                 self.arrays = self.arrays._replace(log=np.concatenate([self.arrays.log, np.empty_like(self.arrays.log)]))
             elif budget is not None and budget.expired:
                 return False
-            elif self.table.add(int(self.arrays.counts[WANTED]), self.arrays.wanted):
+            elif status == VAGUE:
+                node = int(counts[WANTED])
+                self.table.refine(node, self.arrays.wanted, int(counts[WANTED_PARENT]), self.arrays.barred)
+                self.arrays.stale[node] |= NEW_GAINS
+            elif self.table.add(int(counts[WANTED]), self.arrays.wanted):
                 self.arrays.places[:] = -1
+                self.arrays.stale[:] |= NEW_GAINS
         return True
 
     def consult(self, table: RowTable) -> None:
