@@ -13,9 +13,10 @@ from bench.errors import InputError
 from bench.types import BoolArray, Budget, FloatArray
 from methods.metacadi.evidence import LocalScores
 from methods.metacadi.search import local_search
-from methods.metacadi.search.jump_process import JumpProcess
+from methods.metacadi.search.exchanges import MAX_LOSS, SAME_SCORE, RememberingState
+from methods.metacadi.search.jump_process import JumpProcess, Path, standard_errors
 from methods.metacadi.search.rows import RowTable, ScreenedScores, Screening
-from methods.metacadi.search.state import GraphState
+from methods.metacadi.search.state import GraphState, settle
 
 MAX_JUMPS = 20_000
 
@@ -23,10 +24,20 @@ FIRST_JUMPS, GROWTH = 200, 1.5
 """Jumps before the first look at how well frequencies are known, and how many times more until the next one."""
 
 MIN_SCREENED = 100
-"""Variables."""
+"""Variables. From here on sampling does not start anew where it comes upon a better graph."""
 
 SCREENING = Screening(least_gain=-8.0, optimism=0.0, relative_optimism=0.0)
 """While graphs are sampled. An addition estimated to gain less is jumped to at the rate of its estimate, below exp(-8)."""
+
+N_PROCESSES = 4
+"""From different optima, if there are any: where they do not agree, the posterior is not sampled yet."""
+
+MAX_SEARCHED_ELSEWHERE = 30
+"""Variables. With fifty, a short search from elsewhere asks for half as many rows as the first and seldom gets as high."""
+
+FURTHER_FAILURES, MAX_FURTHER_FAILED, MAX_FURTHER = 20, 8, 32
+"""Perturbations in a row that may fail in each further search of a rugged problem; such searches in a row that may meet no new
+optimum; and all of them."""
 
 BURN_IN = 0.1
 """Share of the path, in time, that is left out."""
@@ -41,7 +52,7 @@ class GraphPosterior:
     graph_samples : bool (S, d, d)
         S is the number asked for, or 1 (the best graph) where the budget ran out before sampling.
     log_weights : float64 (S,)
-        Equal: the samples stand at even distances in the time of the jump process.
+        Equal: the samples stand at even distances in the time of the jump processes.
     best : bool (d, d)
         The DAG of highest score of all that were met.
     best_score : float
@@ -68,7 +79,7 @@ class Diagnostics:
         Rows of scores asked for.
     n_jumps : int
     time : float
-        Of the process, in units of the inverse rate of a jump between graphs far apart in score.
+        Of all processes, in units of the inverse rate of a jump between graphs far apart in score.
     error : float
         Largest standard error of an edge's frequency; NaN where nothing was sampled.
     """
@@ -106,7 +117,8 @@ def sample_graphs(
         lead back to the same graph.
     tolerance : float, optional
         Standard error of the frequency of every edge at which sampling stops; by default .5 / sqrt(n_samples), the worst of
-        as many independent draws. It is estimated from the path, which knows nothing of a mode that it never met.
+        as many independent draws. It is estimated from paths that start at different optima, if the search met any; of a mode
+        that neither met they know nothing.
     max_jumps : int, optional
         At which sampling stops in any case; 20,000 by default, above 100 variables fewer in inverse proportion.
     screening : bool
@@ -126,32 +138,49 @@ def sample_graphs(
     budget = Budget() if budget is None else budget
     max_failures = max(200, 4 * scores.n_variables) if max_failures is None else max_failures
     screened = screening and isinstance(scores, ScreenedScores) and scores.n_variables >= MIN_SCREENED
-    state = GraphState(scores, local_search.SCREENING if screened else None)
+    state = RememberingState(scores, local_search.SCREENING if screened else None)
     n_climbs = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures)
+    small = scores.n_variables < MIN_SCREENED
+    rugged = state.n_met > 1 or n_climbs > 2 * max(local_search.MIN_PERTURBATIONS, scores.n_variables)
     best, best_score = state.graph.copy(), state.score
+    if rugged and scores.n_variables <= MAX_SEARCHED_ELSEWHERE:
+        n_climbs += _search_elsewhere(state, rng=rng, budget=budget)
+        if state.optima and state.optima[0][0] > best_score:
+            best_score, best = state.optima[0]
     n_search_requests = state.table.n_requests
     if screened:
         state.consult(RowTable(scores, SCREENING))
 
-    process, error = JumpProcess(state), np.inf
-    going_on = not budget.expired
-    while going_on and error > tolerance and process.n_jumps < max_jumps:
-        n = min(max(FIRST_JUMPS, int((GROWTH - 1.0) * process.n_jumps)), max_jumps - process.n_jumps)
-        going_on = process.advance(n, rng=rng, budget=budget)
-        if process.n_jumps:
-            path = process.path()
-            error = float(path.errors(BURN_IN).max(initial=0.0))
-            budget.progress(0.5 + 0.5 * min(1.0, (tolerance / max(error, 1e-9)) ** 2), "sampling graphs")
-    if not process.n_jumps:
+    paths: list[Path] = []
+    error, n_jumps, starts_anew, going_on = np.inf, 0, True, not budget.expired
+    while going_on and starts_anew:
+        starts_anew, paths, n_before = False, [], n_jumps
+        processes, error = _processes(state, best, best_score), np.inf
+        while going_on and not starts_anew and error > tolerance and n_jumps < max_jumps:
+            n = min(max(FIRST_JUMPS, int((GROWTH - 1.0) * (n_jumps - n_before))), max_jumps - n_jumps)
+            for process in processes:
+                going_on = going_on and process.advance(-(-n // N_PROCESSES), rng=rng, budget=budget)
+            n_jumps = n_before + sum(process.n_jumps for process in processes)
+            if not all(process.n_jumps for process in processes):
+                break
+            paths = [process.path() for process in processes]
+            error = float(standard_errors(paths, BURN_IN).max(initial=0.0))
+            done = max(n_jumps / max_jumps, (tolerance / max(error, 1e-9)) ** 2)
+            budget.progress(0.5 + 0.5 * min(1.0, done), "sampling graphs")
+            highest = max(paths, key=lambda path: path.scores.max())
+            if highest.scores.max() > best_score + local_search.TOLERANCE:
+                state.become(highest.graphs(highest.scores.argmax(keepdims=True))[0])
+                n_climbs += local_search.search(state, rng=rng, budget=budget, max_failures=FURTHER_FAILURES * small)
+                best, best_score = state.graph.copy(), state.score
+                starts_anew = small and n_jumps < max_jumps
+    if not paths:
         graph_samples, time, error = best[None], 0.0, np.nan
     else:
-        shares = BURN_IN + (1.0 - BURN_IN) * (np.arange(n_samples) + rng.random()) / n_samples
-        graph_samples, time = path.graphs_at(shares), float(path.holding.sum())
-        k = int(path.scores.argmax())
-        if path.scores[k] > best_score + local_search.TOLERANCE:
-            state.become(path.graphs(np.array([k]))[0])
-            local_search.climb(state, rng=rng, budget=budget)
-            best, best_score = state.graph.copy(), state.score
+        places = len(paths) * (np.arange(n_samples) + rng.random()) / n_samples
+        of_path = places.astype(np.int64)
+        shares = BURN_IN + (1.0 - BURN_IN) * (places - of_path)
+        graph_samples = np.concatenate([path.graphs_at(shares[of_path == k]) for k, path in enumerate(paths)])
+        time = float(sum(path.holding.sum() for path in paths))
     n_sampling_requests = state.table.n_requests - (0 if screened else n_search_requests)
     return GraphPosterior(
         graph_samples,
@@ -159,8 +188,33 @@ def sample_graphs(
         best,
         best_score,
         not going_on,
-        Diagnostics(n_climbs, n_search_requests, n_sampling_requests, process.n_jumps, time, error),
+        Diagnostics(n_climbs, n_search_requests, n_sampling_requests, n_jumps, time, error),
     )
+
+
+def _search_elsewhere(state: RememberingState, *, rng: np.random.Generator, budget: Budget) -> int:
+    """Short searches from random graphs until several in a row meet no new optimum; the number of climbs."""
+    n_climbs = n_failures = 0
+    d = len(state.graph)
+    for _ in range(MAX_FURTHER):
+        if n_failures == MAX_FURTHER_FAILED or budget.expired:
+            break
+        n_met = state.n_met
+        order = rng.permutation(d)
+        state.become(np.triu(rng.random((d, d)) < 1.0 / d, 1)[np.ix_(order, order)])  # half an edge a node
+        n_climbs += local_search.search(state, rng=rng, budget=budget, max_failures=FURTHER_FAILURES)
+        n_failures = 0 if state.n_met > n_met else n_failures + 1
+    return n_climbs
+
+
+def _processes(state: RememberingState, best: BoolArray, best_score: float) -> list[JumpProcess]:
+    """From the best graphs of different score, which they may exchange."""
+    state.become(best)
+    state.run(settle)
+    starts = [best, *(graph for score, graph in state.optima if best_score - MAX_LOSS < score < best_score - SAME_SCORE)]
+    states = [state.at(starts[k % len(starts)]) for k in range(N_PROCESSES)]
+    exchanges = state.exchanges()
+    return [JumpProcess(at_start, exchanges) for at_start in states]
 
 
 def warm_up() -> None:

@@ -1,8 +1,11 @@
 """A Markov jump process on DAGs whose time in each graph is in proportion to exp(score).
 
 From x it jumps to each neighbour y, one addition, deletion or reversal away, at rate g(p(y) / p(x)), g(t) = t / (1 + t): p(x)
-times the rate is symmetric in x and y, so the posterior is invariant. No proposal is ever rejected. A graph counts for its
+times the rate is symmetric in x and y, so the posterior is invariant. No such jump is ever rejected. A graph counts for its
 expected holding time, the inverse of its total rate, so a clear posterior is sampled by few jumps and few rows of scores.
+
+Sets of edges that lead from mode to mode (``exchanges``) are further neighbours where they fit, which is as much so on the way
+back: the balance stays. What they gain is looked up when one comes up, at a constant rate, and it may then be turned down.
 
 Not here: where to start (``local_search``).
 
@@ -21,20 +24,30 @@ import numpy as np
 
 from bench.types import BoolArray, Budget, FloatArray
 from methods.metacadi.compiled import compiled
-from methods.metacadi.search.rows import Int64Array
+from methods.metacadi.search.exchanges import NO_EXCHANGES, Exchanges
+from methods.metacadi.search.rows import Int64Array, find
 from methods.metacadi.search.state import (
     DONE,
+    MISSING,
     N_EDGES,
     N_LOGGED,
     NEW_GAINS,
+    WANTED,
     GraphState,
     reversal_closes_cycle,
     settle,
     toggle,
+    undo,
 )
 
 N_BATCHES = 20
 """Pieces of the path, equal in time, that tell how well it knows a frequency."""
+
+BATCHES_EACH = (5, 10, 20)
+"""A path that mixes slowly shows it in few long batches before it does in many short ones."""
+
+EXCHANGE_RATE = 0.5
+"""At most, of each set of edges that fits: as much as a jump between two graphs alike in score."""
 
 JUMPS_AT_ONCE = 200
 """Between two looks at the budget."""
@@ -67,10 +80,13 @@ class JumpProcess:
     Parameters
     ----------
     state : GraphState
+    exchanges : Exchanges, optional
+        Sets of edges to be toggled together; they must not depend on where the process goes.
     """
 
-    def __init__(self, state: GraphState) -> None:
+    def __init__(self, state: GraphState, exchanges: Exchanges = NO_EXCHANGES) -> None:
         d = len(state.graph)
+        self._exchanges, self._fitting = exchanges, np.empty(len(exchanges.bounds) - 1, dtype=np.int64)
         self.n_jumps = 0
         self._state = state
         self._start = state.graph.copy()
@@ -83,12 +99,13 @@ class JumpProcess:
 
     def advance(self, n_jumps: int, *, rng: np.random.Generator, budget: Budget) -> bool:
         """Add ``n_jumps`` to the path; False where the budget expired before."""
+        self._state.consult(self._state.table)  # which may have forgotten rows for another process
         for done in range(0, n_jumps, JUMPS_AT_ONCE):
             n = min(JUMPS_AT_ONCE, n_jumps - done)
             holding, scores = np.empty(n), np.empty(n)
             ends, n_done = np.empty(n, dtype=np.int64), np.zeros(1, dtype=np.int64)
-            path = holding, scores, ends, n_done
-            completed = not budget.expired and self._state.run(_jump, self._rates, rng.random(n), *path, budget=budget)
+            moves, path = (self._rates, self._exchanges, self._fitting), (holding, scores, ends, n_done)
+            completed = not budget.expired and self._state.run(_jump, *moves, rng.random(n), *path, budget=budget)
             self._holding.append(holding[: n_done[0]])
             self._scores.append(scores[: n_done[0]])
             self._ends.append(ends[: n_done[0]])
@@ -135,22 +152,52 @@ class Path(NamedTuple):
         _replay(self.start, self.log, self.ends, places, found)
         return found
 
-    def errors(self, burn_in: float) -> FloatArray:
-        """Standard error of the frequency of each edge that ever changed, by means over ``N_BATCHES`` batches.
+    def changed(self) -> Int64Array:
+        """Every toggle, as d times its source plus its target, int64 (n,)."""
+        return np.asarray(self.log[: self.ends[-1]].astype(np.int64) @ np.array([len(self.start), 1]))
 
-        The first share ``burn_in`` of the time is left out.
-        """
-        edges = self.log[: self.ends[-1]].astype(np.int64) @ np.array([len(self.start), 1])
-        known, index = np.unique(edges, return_inverse=True)
-        present = self.start.ravel()[known].copy()
-        shares = np.zeros((N_BATCHES, len(known)))
+    def batches(self, edges: Int64Array, burn_in: float) -> FloatArray:
+        """Frequency of each of ``edges``, sorted, among which are all that changed, in each of ``N_BATCHES`` batches."""
+        index = np.searchsorted(edges, self.changed())
+        present = self.start.ravel()[edges].copy()
+        shares = np.zeros((N_BATCHES, len(edges)))
         times = np.cumsum(self.holding)
         _batch_shares(index, self.ends, times, burn_in * times[-1], present, shares)
-        return np.asarray(shares.std(axis=0, ddof=1) / np.sqrt(N_BATCHES))
+        return shares
+
+
+def standard_errors(paths: list[Path], burn_in: float) -> FloatArray:
+    """Of the mean frequency over several paths of each edge that ever changed, or differs between them.
+
+    The largest by means over batches of several lengths and, of several paths, over each as a whole: paths from different modes
+    that do not mix stay apart, as in the diagnostic of Gelman and Rubin (1992). The first share ``burn_in`` is left out.
+    """
+    first = paths[0].start
+    different = [np.flatnonzero(path.start != first) for path in paths[1:]]
+    edges = np.unique(np.concatenate([path.changed() for path in paths] + different))
+    batches = np.stack([path.batches(edges, burn_in) for path in paths])  # (paths, N_BATCHES, edges)
+    error = np.zeros(len(edges))
+    for n in BATCHES_EACH:
+        longer = batches.reshape(len(paths), n, N_BATCHES // n, -1).mean(axis=2)
+        error = np.maximum(error, np.sqrt(longer.var(axis=1, ddof=1).mean(axis=0) / (n * len(paths))))
+    if len(paths) > 1:
+        error = np.maximum(error, batches.mean(axis=1).std(axis=0, ddof=1) / np.sqrt(len(paths)))
+    return np.asarray(error)
 
 
 @compiled
-def _jump(state: Any, rows: Any, rates: Any, uniforms: Any, holding: Any, scores: Any, ends: Any, n_done: Any) -> Any:
+def _jump(
+    state: Any,
+    rows: Any,
+    rates: Any,
+    exchanges: Any,
+    fitting: Any,
+    uniforms: Any,
+    holding: Any,
+    scores: Any,
+    ends: Any,
+    n_done: Any,
+) -> Any:
     """A jump for each of ``uniforms``; times held, scores and ends of the toggles go into the last arguments."""
     while n_done[0] < len(uniforms):
         status = settle(state, rows)
@@ -161,14 +208,22 @@ def _jump(state: Any, rows: Any, rates: Any, uniforms: Any, holding: Any, scores
         scores[k] = 0.0
         for place in state.places:
             scores[k] += rows.own[place]
-        a, b, reverses = choose(state, rates, uniforms[k] * total)
-        if a < 0:
-            holding[k] = FOREVER
+        n_fitting = find_fitting(state, exchanges, fitting)
+        at = uniforms[k] * (total + EXCHANGE_RATE * n_fitting)
+        holding[k] = 1.0 / max(total + EXCHANGE_RATE * n_fitting, 1.0 / FOREVER)
+        if n_fitting > 0 and at >= total:
+            at = min((at - total) / EXCHANGE_RATE, n_fitting - 1e-9)
+            status = exchange(state, rows, exchanges, fitting[int(at)], at - int(at), scores[k])
+            if status != DONE:
+                return status
         else:
-            holding[k] = 1.0 / total
-            toggle(state, rows, a, b)
-            if reverses:
-                toggle(state, rows, b, a)
+            a, b, reverses = choose(state, rates, at)
+            if a < 0:
+                holding[k] = FOREVER
+            else:
+                toggle(state, rows, a, b)
+                if reverses:
+                    toggle(state, rows, b, a)
         ends[k] = state.counts[N_LOGGED]
         n_done[0] += 1
     return DONE
@@ -234,6 +289,54 @@ def choose(state: Any, rates: Any, at: Any) -> Any:
             if at < 0.0:
                 break
     return source, target, reverses
+
+
+@compiled
+def find_fitting(state: Any, exchanges: Any, fitting: Any) -> Any:
+    """Put those sets into ``fitting`` whose edges stand as on one of their sides; how many."""
+    n = 0
+    for k in range(len(exchanges.bounds) - 1):
+        start, end = exchanges.bounds[k], exchanges.bounds[k + 1]
+        reversed_ = state.graph[exchanges.edges[start, 0], exchanges.edges[start, 1]] != exchanges.present[start]
+        fits = True
+        for e in range(start + 1, end):
+            if (state.graph[exchanges.edges[e, 0], exchanges.edges[e, 1]] != exchanges.present[e]) != reversed_:
+                fits = False
+                break
+        if fits:
+            fitting[n] = k
+            n += 1
+    return n
+
+
+@compiled
+def exchange(state: Any, rows: Any, exchanges: Any, k: Any, uniform: Any, score: Any) -> Any:
+    """Toggle all edges of a set that fits, with probability g, where no cycle closes."""
+    start, end = exchanges.bounds[k], exchanges.bounds[k + 1]
+    reversed_ = state.graph[exchanges.edges[start, 0], exchanges.edges[start, 1]] != exchanges.present[start]
+    n_logged = state.counts[N_LOGGED]
+    for adds in (False, True):  # deletions first
+        for e in range(start, end):
+            a, b = exchanges.edges[e]
+            if (exchanges.present[e] == reversed_) == adds:
+                if adds and state.descendants[b, a]:
+                    undo(state, rows, n_logged)
+                    return DONE
+                toggle(state, rows, a, b)
+    other = 0.0
+    for i in range(len(state.places)):
+        place = state.places[i]
+        if place < 0:
+            place = find(rows, state.keys[i], i, state.parents[i])
+            if place < 0:
+                state.counts[WANTED] = i
+                state.wanted[:] = state.parents[i]
+                undo(state, rows, n_logged)
+                return MISSING
+        other += rows.own[place]
+    if uniform >= rate(other - score):
+        undo(state, rows, n_logged)
+    return DONE
 
 
 @compiled

@@ -6,6 +6,7 @@ import functools
 import itertools
 from typing import NamedTuple
 
+import metacadi_oracle
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 from bench import graphs
 from bench.errors import InputError
 from bench.types import BoolArray, Budget, FloatArray
-from methods.metacadi.search import jump_process, local_search, rows, sample_graphs, state, warm_up
-from methods.metacadi.search.jump_process import JumpProcess, Rates, choose, weigh
+from methods.metacadi.evidence import Evidence
+from methods.metacadi.model import Priors
+from methods.metacadi.search import exchanges, jump_process, local_search, rows, sample_graphs, state, warm_up
+from methods.metacadi.search.exchanges import RememberingState
+from methods.metacadi.search.jump_process import JumpProcess, Rates, choose, standard_errors, weigh
 from methods.metacadi.search.local_search import climb, perturb, search
 from methods.metacadi.search.rows import RowTable, find, key_of
 from methods.metacadi.search.state import GraphState, settle, toggle_all
@@ -487,8 +491,84 @@ def test_errors_of_a_path_are_those_of_means_over_its_batches() -> None:
         / (high - low)
         for low, high in itertools.pairwise(bounds)
     ]
-    expected = np.std(means, axis=0, ddof=1)[~np.eye(4, dtype=bool)] / np.sqrt(jump_process.N_BATCHES)
-    np.testing.assert_allclose(path.errors(0.1), expected, atol=1e-12)
+    expected = np.zeros((4, 4))
+    for n_batches in (5, 10, 20):
+        longer = np.reshape(means, (n_batches, -1, 4, 4)).mean(axis=1)
+        expected = np.maximum(expected, longer.std(axis=0, ddof=1) / np.sqrt(n_batches))
+    np.testing.assert_allclose(standard_errors([path], 0.1), expected[~np.eye(4, dtype=bool)], atol=1e-12)
+
+
+def test_paths_that_stay_in_different_modes_have_the_error_of_their_disagreement() -> None:
+    apart = GaussianScores(np.array([[1.0, 0.9], [0.9, 1.0]]), 1000)
+    paths = []
+    for forward in (True, True, True, False):
+        process = JumpProcess(state_at(apart, np.array([[False, forward], [not forward, False]])))
+        process.advance(1, rng=np.random.default_rng(0), budget=Budget())
+        paths.append(process.path())
+    np.testing.assert_allclose(standard_errors(paths, 0.0), np.std([1.0, 1.0, 1.0, 0.0], ddof=1) / 2)
+
+
+def exchanges_between(there: RememberingState, chosen: BoolArray) -> exchanges.Exchanges:
+    for one, other in itertools.pairwise(chosen):
+        there.become(one)
+        there.run(settle)
+        there.at(other)
+    return there.exchanges()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_exchanges_leave_the_posterior_over_all_dags_as_it_is(seed: int) -> None:
+    rng, dags = np.random.default_rng(seed), all_dags(4)
+    scores = TableScores(4, 1.5, seed)
+    there = RememberingState(scores)
+    sets = exchanges_between(there, dags[rng.permutation(len(dags))[:60]])
+    assert len(sets.bounds) > 15
+    process = JumpProcess(there.at(dags[0]), sets)
+    n = 40_000
+    process.advance(n, rng=rng, budget=Budget())
+    path = process.path()
+    met = path.graphs(np.arange(n))
+    assert max((a != b).sum() for a, b in itertools.pairwise(met[:2000])) > 2
+    place = {graph.tobytes(): k for k, graph in enumerate(dags)}
+    share = np.bincount([place[g.tobytes()] for g in met], weights=path.holding, minlength=len(dags)) / path.holding.sum()
+    exact = posterior(scores, dags)
+    # As above: forty events count for an independent draw.
+    assert 0.5 * np.abs(share - exact).sum() < expected_variation(exact, n // 40)
+
+
+def test_what_sets_two_likely_graphs_apart_is_kept_once_and_not_if_a_jump_does_it() -> None:
+    a, b, edge = np.zeros((3, 4, 4), dtype=bool)
+    a[0, 1] = a[2, 3] = b[1, 0] = b[3, 2] = edge[0, 1] = True
+    sets = exchanges_between(RememberingState(TableScores(4)), np.array([a, b, a, b]))
+    assert sets.bounds.tolist() == [0, 2, 6]  # a and no edges, a and b
+    sides = [set(map(tuple, sets.edges[2:][sets.present[2:] == side].tolist())) for side in (True, False)]
+    assert {(0, 1), (2, 3)} in sides
+    assert {(1, 0), (3, 2)} in sides
+    assert len(exchanges_between(RememberingState(TableScores(4)), np.array([edge, edge.T])).bounds) == 1
+    far = TableScores(4)
+    far.table[0, np.array([False, True, False, False]).tobytes()] = -2 * exchanges.MAX_LOSS
+    assert exchanges_between(RememberingState(far), np.array([a, b])).bounds.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_equivalent_and_nearly_tied_graphs_get_their_share_in_one_run(seed: int) -> None:
+    # Without interventions: two classes of graphs seven nats deep apart tie for seed 1.
+    observed = metacadi_oracle.draw_observed(4, 10, 50, 50, 0, seed)
+    expected = metacadi_oracle.mean_field_posterior(observed, Priors()).edges
+    for run in range(3):
+        found = sample_graphs(Evidence(observed, Priors()), rng=np.random.default_rng(run))
+        # Frequencies are known to .05 where sampling stops: four standard errors.
+        assert np.abs(found.graph_samples.mean(axis=0) - expected).max() < 4 * 0.05
+
+
+@pytest.mark.parametrize("seed", [2, 3, 5])
+def test_two_runs_agree_where_few_samples_leave_many_modes(seed: int) -> None:
+    observed = metacadi_oracle.draw_observed(10, 10, 4, 0, 2, seed)
+    runs = [sample_graphs(Evidence(observed, Priors()), rng=np.random.default_rng(run)) for run in range(2)]
+    assert runs[0].best_score == pytest.approx(runs[1].best_score)
+    # Four standard errors of a difference of frequencies known to .05.
+    frequency = [run.graph_samples.mean(axis=0) for run in runs]
+    assert np.abs(frequency[0] - frequency[1]).max() < 4 * np.sqrt(2) * 0.05
 
 
 def test_the_stated_error_is_about_that_of_repeated_runs() -> None:
@@ -496,12 +576,12 @@ def test_the_stated_error_is_about_that_of_repeated_runs() -> None:
     scores = GaussianScores(covariance, 40)
     runs, errors = [], []
     for seed in range(20):
-        found = sample_graphs(scores, rng=np.random.default_rng(seed), n_samples=1000, tolerance=0.06)
+        found = sample_graphs(scores, rng=np.random.default_rng(seed), n_samples=1000, tolerance=0.08)
         runs.append(found.graph_samples.mean(axis=0))
         errors.append(found.diagnostics.error)
-    assert max(errors) <= 0.06
+    assert max(errors) <= 0.08
     # The worst edge of thirty, with standard deviations known to a sixth: its error may be half as large again.
-    assert 0.02 < np.std(runs, axis=0, ddof=1).max() < 0.09
+    assert 0.02 < np.std(runs, axis=0, ddof=1).max() < 0.12
 
 
 def test_a_clear_posterior_takes_fewer_jumps_than_an_ambiguous_one() -> None:
