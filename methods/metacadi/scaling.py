@@ -34,10 +34,10 @@ class Scaling:
         X = observed.pooled()
         largest = np.abs(X).max(axis=0)
         safe = np.where(largest > 0, largest, 1.0)
-        scaled = X / safe  # no square of it is too large or too small
+        scaled = X / safe  # no sum or square of it is too large or too small, and a constant is 1
         deviation = scaled.std(axis=0)
         constant = deviation <= _ROUNDING
-        return cls(X.mean(axis=0), np.where(constant, 1.0, deviation * safe), constant)
+        return cls(scaled.mean(axis=0) * safe, np.where(constant, 1.0, deviation * safe), constant)
 
     def apply(self, X: FloatArray) -> FloatArray:
         """Samples in these units, float64 (n, d)."""

@@ -62,10 +62,12 @@ def test_one_observational_environment_has_no_target(configuration, n):
 @configurations
 @pytest.mark.parametrize("flag", [None, False], ids=["nothing known", "intervened on"])
 @pytest.mark.parametrize("n", [1, 30])
-def test_one_environment_that_may_have_targets_gives_an_answer(configuration, flag, n):
-    """Nothing to compare with: the priors alone decide, here as in the exact posterior for targets."""
+def test_an_environment_alone_has_no_target(configuration, flag, n):
+    """Nothing to compare with: the answer is that of an observational environment."""
     (X,) = chains(n)
-    answer(configuration, Observed((Environment(X, is_observational=flag),)))
+    alone, known = (answer(configuration, Observed((Environment(X, is_observational=f),))) for f in (flag, True))
+    assert not alone.target_probability.any()
+    assert np.array_equal(alone.edge_probability, known.edge_probability)
 
 
 @configurations
@@ -86,15 +88,25 @@ def test_environments_of_one_sample_alone_give_an_answer(configuration):
 
 
 @configurations
-@pytest.mark.parametrize("value", [0.0, 5.0])
-def test_a_constant_variable_has_no_edge(configuration, value):
+@pytest.mark.parametrize("known", [True, False], ids=["with observational data", "nothing known"])
+@pytest.mark.parametrize("value", [0.0, 5.0, 1e-12, 0.1, 1e12])
+def test_a_constant_variable_has_no_edge_and_is_no_target(configuration, value, known):
     Xs = chains(50, 20, 20)
     for X in Xs:
         X[:, 1] = value
-    estimate = answer(configuration, scaled(observed(Xs)))
-    order = prepare(Problem(observed(Xs), None), seed=0).order
-    constant = int(np.flatnonzero(order == 1)[0])
-    assert all(joined(estimate, constant, j) < 0.5 for j in range(4) if j != constant)
+    estimate = answer(configuration, observed(Xs, known))
+    assert all(joined(estimate, 1, j) < 0.5 for j in (0, 2, 3))
+    assert not estimate.point_graph[1].any()
+    assert not estimate.point_graph[:, 1].any()
+    assert not estimate.target_probability[:, 1].any()
+
+
+@configurations
+@pytest.mark.parametrize("known", [True, False])
+def test_variables_that_are_all_constant_give_an_empty_answer(configuration, known):
+    estimate = answer(configuration, observed([np.full((n, 3), 2.0) for n in (20, 10)], known))
+    assert not estimate.edge_probability.any()
+    assert not estimate.target_probability.any()
 
 
 @configurations
@@ -135,9 +147,14 @@ def test_units_from_the_very_small_to_the_very_large_do_not_matter_to_the_harnes
 
 
 @configurations
+@pytest.mark.parametrize("origin", [0.0, 1.0, 1e8], ids="origin {:g}".format)
 @pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e6, 1e12, np.array([1e-12, 1.0, 1e12, 1.0])], ids=str)
-def test_unscaled_data_give_an_answer(configuration, unit):
-    answer(configuration, observed([X * unit for X in chains(50, 20, 20)]))
+def test_nor_do_they_without_the_harness(configuration, unit, origin):
+    """The origin lies that many units off, and takes as many digits; .01 is a sample of a graph less than that."""
+    Xs = chains(50, 20, 20)
+    first, second = (answer(configuration, observed(data)) for data in (Xs, [(X + origin) * unit for X in Xs]))
+    assert np.allclose(second.edge_probability, first.edge_probability, rtol=0, atol=0.01)
+    assert np.allclose(second.target_probability, first.target_probability, rtol=0, atol=1e-4)
 
 
 @configurations

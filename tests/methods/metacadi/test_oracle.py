@@ -85,24 +85,28 @@ def test_without_possible_targets_the_oracle_is_the_conjugate_evidence():
 
 
 CASES = {
-    # Setting and seed; the largest gap of an edge and the mean gap of a target, as measured, mean field and fit (100 samples).
-    "few observational": ((3, 5, 5, 50, 1), 1, (0.076, 0.014), (0.180, 0.016)),
-    "none observational": ((3, 5, 5, 0, 1), 2, (0.218, 0.077), (0.142, 0.057)),
-    "no intervention": ((3, 10, 10, 0, 0), 1, (0.001, 0.005), (0.012, 0.005)),
-    "four variables": ((4, 10, 10, 50, 1), 2, (0.003, 0.012), (0.043, 0.012)),
+    # Setting and seed; the largest gap of an edge and the mean gap of a target, as measured under the mean field.
+    "few observational": ((3, 5, 5, 50, 1), 1, 0.011, 0.0045),
+    "none observational": ((3, 5, 5, 0, 1), 2, 0.087, 0.0504),
+    "no intervention": ((3, 10, 10, 0, 0), 1, 0.000, 0.0033),
+    "four variables": ((4, 10, 10, 50, 1), 2, 0.001, 0.0114),
 }
 
 
-@pytest.mark.parametrize(("setting", "seed", "of_mean_field", "of_fit"), CASES.values(), ids=CASES)
-def test_marginals_are_no_farther_from_the_exact_ones_than_when_measured(setting, seed, of_mean_field, of_fit):
-    """Margins: twice the oracle's own error, .01 for an edge and .0025 for targets; 100 graph samples add .05."""
+@pytest.mark.parametrize(("setting", "seed", "of_edge", "of_targets"), CASES.values(), ids=CASES)
+def test_marginals_are_no_farther_from_the_exact_ones_than_when_measured(setting, seed, of_edge, of_targets):
+    """Margins: .01 for an edge and .0025 for targets, twice what the oracle's own seed moves.
+
+    Another .1 for an edge, two standard errors, where 100 graph samples stand for all graphs; and a fifth of that for targets,
+    which differ less between graphs.
+    """
     observed = draw_observed(*setting, seed)
     exact, approximate = exact_posterior(observed, PRIORS), mean_field_posterior(observed, PRIORS)
     fitted = make_method("metacadi[features=linear]").fit(observed, rng=np.random.default_rng(0)).estimate
     assert exact.smallest_sample > 2_000
     edges, targets = gaps(exact, approximate.edges, approximate.targets, observed)
-    assert edges.max() < of_mean_field[0] + 0.02
-    assert targets.mean() < of_mean_field[1] + 0.005
+    assert edges.max() < of_edge + 0.01
+    assert targets.mean() < of_targets + 0.0025
     edges, targets = gaps(exact, fitted.edge_probability, fitted.target_probability, observed)
-    assert edges.max() < of_fit[0] + 0.05
-    assert targets.mean() < of_fit[1] + 0.005
+    assert edges.max() < of_edge + 0.11
+    assert targets.mean() < of_targets + 0.0225
