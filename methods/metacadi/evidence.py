@@ -30,6 +30,9 @@ from methods.metacadi.kernel import Data, estimated_gains, one_score, toggle_sco
 from methods.metacadi.lanes import HALF
 from methods.metacadi.model import IntArray, Posterior, Priors, log_mean_and_variance, shared_posterior, split_by_knowledge
 
+_EDGE_OF_A_CONSTANT = 1e6
+"""Nats that it costs: more than any edge gains, and finite, so that scores of graphs can be subtracted from each other."""
+
 COOLING = (1 / 8, 1 / 4, 1 / 2, 1.0, 1.0, 1.0, 1.0)
 """Inverse temperatures of the coordinate updates."""
 
@@ -222,9 +225,11 @@ class MixtureEvidence:
             scores.append(own + gains)
         mixed = special.logsumexp(scores, axis=0) - np.log(len(self.components))
         gains = mixed - mixed[i]
+        barred = self._barred(i)
+        gains[barred & parents] += _EDGE_OF_A_CONSTANT
+        gains[barred & ~parents] = -np.inf
         gains[i] = -np.inf
-        gains[self._constant | self._constant[i]] = -np.inf
-        return float(mixed[i]), gains
+        return float(mixed[i]) - _EDGE_OF_A_CONSTANT * int((barred & parents).sum()), gains
 
     def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
         """What each further parent would gain if it changed no target, float64 (d,); inf where no component can tell."""
@@ -233,12 +238,13 @@ class MixtureEvidence:
         own = [c.score(i, parents) for c in self.components] if len(self.components) > 1 else [0.0]
         with_each = [s + c.estimated_gains(i, parents) for s, c in zip(own, self.components, strict=True)]
         gains = special.logsumexp(with_each, axis=0) - special.logsumexp(own)
-        gains[self._constant | self._constant[i]] = -np.inf
+        gains[self._barred(i)] = -np.inf
         return np.asarray(gains)
 
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
-        return float(special.logsumexp([c.score(i, parents) for c in self.components]) - np.log(len(self.components)))
+        mixed = float(special.logsumexp([c.score(i, parents) for c in self.components]) - np.log(len(self.components)))
+        return mixed - _EDGE_OF_A_CONSTANT * int((self._barred(i) & parents).sum())
 
     def weights(self, i: int, parents: BoolArray) -> FloatArray:
         """Posterior probability of each component for one mechanism, float64 (C,)."""
@@ -250,6 +256,10 @@ class MixtureEvidence:
             return np.zeros(self.n_environments)
         of_component = np.stack([c.target_probability(i, parents) for c in self.components])
         return np.asarray(self.weights(i, parents) @ of_component)
+
+    def _barred(self, i: int) -> BoolArray:
+        """What can be no parent of i since one of the two is constant, bool (d,)."""
+        return self._constant | self._constant[i]
 
 
 class Memoised:

@@ -19,6 +19,7 @@ from bench.errors import UnknownName
 from bench.types import BoolArray, Environment, FloatArray, Observed
 from methods.metacadi.evidence import MixtureEvidence
 from methods.metacadi.model import (
+    WEIGHTS,
     IntArray,
     Posterior,
     Priors,
@@ -30,9 +31,6 @@ from methods.metacadi.model import (
 
 Mode = Literal["evidence", "episodic"]
 MODES: tuple[Mode, ...] = ("evidence", "episodic")
-
-WEIGHTS = ("shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weight", "relearned_weight")
-"""Of the alternatives, among the priors."""
 
 PRIOR_SPREAD = 1.0
 """Standard deviation of the logarithm of a learned weight about its default: the say of about one intervention."""

@@ -26,6 +26,9 @@ IntArray = npt.NDArray[np.intp]
 ALTERNATIVES = ("shift", "scale", "shift and scale", "hard", "relearned mechanism")
 """What may happen to a target."""
 
+WEIGHTS = ("shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weight", "relearned_weight")
+"""Their names among the priors."""
+
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 _SMALLEST_WEIGHT = 1e-200
 """Its logarithm stands for that of zero, which compiled code could not add."""
@@ -87,9 +90,7 @@ class Priors:
     @property
     def log_weights(self) -> FloatArray:
         """Log prior probabilities of ``ALTERNATIVES``, float64 (5,); one of weight zero is left out."""
-        weights = np.array(
-            [self.shift_weight, self.scale_weight, self.shift_and_scale_weight, self.hard_weight, self.relearned_weight]
-        )
+        weights = np.array([getattr(self, name) for name in WEIGHTS])
         return np.asarray(np.log(np.maximum(weights / weights.sum(), _SMALLEST_WEIGHT)))
 
     def shared(self, relative: FloatArray, n_parents: int) -> MechanismPrior:

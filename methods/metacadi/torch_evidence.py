@@ -16,8 +16,7 @@ import numpy as np
 
 from methods.metacadi.evidence import COOLING
 from methods.metacadi.features import Statistics
-from methods.metacadi.meta import WEIGHTS
-from methods.metacadi.model import IntArray, Priors
+from methods.metacadi.model import WEIGHTS, IntArray, Priors
 
 if TYPE_CHECKING:
     from torch import Tensor

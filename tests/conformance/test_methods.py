@@ -17,8 +17,12 @@ VARIANTS = [
 ]
 SPECS = [*registry.methods(), *VARIANTS]
 
+SLOW = {"metacadi_paper"}
+
 CASES = [
-    pytest.param(spec, name, id=f"{spec}-{name}") for spec in SPECS for name, _ in checks_for_method(registry.make_method(spec))
+    pytest.param(spec, name, id=f"{spec}-{name}", marks=[pytest.mark.slow] if spec in SLOW else [])
+    for spec in SPECS
+    for name, _ in checks_for_method(registry.make_method(spec))
 ]
 
 

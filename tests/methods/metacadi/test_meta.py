@@ -12,8 +12,8 @@ from bench.registry import make_problem
 from bench.types import Environment, Observed
 from methods.metacadi.evidence import Evidence, MixtureEvidence
 from methods.metacadi.features import Basis, Statistics
-from methods.metacadi.meta import MODES, PRIOR_SPREAD, WEIGHTS, heaviest_parent_sets, learn_weights
-from methods.metacadi.model import Priors, log_alternatives, log_mixture, updated_log_evidence
+from methods.metacadi.meta import MODES, PRIOR_SPREAD, heaviest_parent_sets, learn_weights
+from methods.metacadi.model import WEIGHTS, Priors, log_alternatives, log_mixture, updated_log_evidence
 
 D = 5
 BASES = {"linear": Basis(D), "with functions and products": Basis(D, (np.sin,), ((0, 0),), (2.0, 5.0))}

@@ -319,7 +319,8 @@ def test_the_paper_finds_a_plain_graph(learned_runs):
 
 def test_the_paper_is_a_choice_of_options():
     paper = make_method("metacadi_paper")
-    assert (paper.engine, paper.features, paper.meta_learning) == ("differentiable", "learned", "episodic")
+    whole = paper._configured()
+    assert (whole.engine, whole.features, whole.meta_learning) == ("differentiable", "learned", "episodic")
     assert (paper.adaptation, paper.alternatives, paper.average) == ("closed_form", "all", True)
 
 
