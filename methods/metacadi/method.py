@@ -61,7 +61,8 @@ class MetaCaDI(Method):
         What may happen to a target: five things, a priori alike, or one of them.
     meta_learning : {"none", "evidence", "episodic"}
         Learn from all environments which alternatives occur: not; so that the evidence is highest; or so that each environment
-        is predicted best from a few of its samples.
+        is predicted best from a few of its samples. Pays where interventions are of one kind; with a hundred variables chance
+        among the many that are no target drowns what targets say.
     average : bool
         Average over graph samples, or answer with the best graph alone.
     annealing : bool
@@ -100,7 +101,7 @@ class MetaCaDI(Method):
         n_units: Annotated[int, Ge(1)] = 16,
         adaptation: Adaptation = "closed_form",
         alternatives: Alternatives = "all",
-        meta_learning: MetaLearning = "evidence",
+        meta_learning: MetaLearning = "none",
         average: bool = True,
         annealing: bool = True,
         screening: bool = True,

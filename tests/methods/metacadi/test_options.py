@@ -321,7 +321,7 @@ def test_the_paper_is_a_choice_of_options():
     paper = make_method("metacadi_paper")
     whole = paper._configured()
     assert (whole.engine, whole.features, whole.meta_learning) == ("differentiable", "learned", "episodic")
-    assert (paper.adaptation, paper.alternatives, paper.average) == ("closed_form", "all", True)
+    assert (whole.adaptation, whole.alternatives, whole.average) == ("closed_form", "all", True)
 
 
 @pytest.mark.parametrize(
