@@ -14,7 +14,7 @@ from bench.preprocessing import prepare
 from bench.registry import make_problem
 from bench.types import BoolArray, Budget, FloatArray
 from methods.metacadi.differentiable import Adam, Gradients, OrderedEdges, OrderTerms, ScoreTable, allowed_edges, sample_graphs
-from methods.metacadi.evidence import Evidence
+from methods.metacadi.evidence import Evidence, Memoised
 from methods.metacadi.model import Priors
 
 
@@ -344,7 +344,7 @@ def linear_problem(seed):
         "interventions=mixture,edges_per_node=2]"
     )
     problem = prepare(make_problem(spec, seed=seed), seed=seed).problem
-    return problem.truth.adjacency, Evidence(problem.observed, Priors())
+    return problem.truth.adjacency, Memoised(Evidence(problem.observed, Priors()))
 
 
 def distance(graph, other):
