@@ -111,7 +111,7 @@ def fit_learned(
     n_steps: int = 150,
     annealing: bool = True,
     budget: Budget | None = None,
-) -> tuple[MixtureEvidence, GraphPosterior]:
+) -> tuple[MixtureEvidence | None, GraphPosterior]:
     """Alternate: learn units for the graphs at hand, sample graphs under them.
 
     All variables share one network in the first round, so that it bends to no wrong parent set; then each has its own.
@@ -129,24 +129,25 @@ def fit_learned(
     annealing : bool
         As ``Evidence`` has it.
     budget : Budget, optional
-        When it expires, the round at hand is the last.
+        When it expires, what the last finished round found is returned, marked as cut short.
 
     Returns
     -------
-    evidence : MixtureEvidence
-        Under the units learned last.
+    evidence : MixtureEvidence or None
+        Under the units of the last finished round; None where there was none.
     posterior : GraphPosterior
         Under this evidence.
     """
     budget = Budget() if budget is None else budget
-    units = random_units(observed.n_variables, n_units, rng)
+    units, evidence = random_units(observed.n_variables, n_units, rng), None
     for k in range(n_rounds):
         sets = parent_sets(posterior)
         units = learn_units(observed, priors, amplitudes, sets, units, rng=rng, n_steps=n_steps, tied=k == 0, budget=budget)
-        evidence = joint_mixture(observed, priors, units, amplitudes, annealing=annealing)
-        posterior = sample(evidence)
-        if budget.expired:
-            break
+        learned = joint_mixture(observed, priors, units, amplitudes, annealing=annealing)
+        sampled = sample(learned) if not budget.expired else None
+        if sampled is None or sampled.cut_short:
+            return evidence, replace(posterior, cut_short=True)
+        evidence, posterior = learned, sampled
     return evidence, posterior
 
 

@@ -182,7 +182,10 @@ class MetaCaDI(Method):
         rich = mixture(joint_mixture(observed, self._priors(), units, amplitudes, annealing=self.annealing).components)
         if kind == "auto" and _promise(rich, posterior.best) <= _promise(simple, posterior.best):
             return simple, posterior
+        linear_posterior = posterior if kind == "auto" else None
         posterior = self._sample(rich, observed.graph, rng, budget)
+        if posterior.cut_short and linear_posterior is not None:
+            return simple, dataclasses.replace(linear_posterior, cut_short=True)
         if posterior.cut_short or kind == "random" or (kind == "auto" and importlib.util.find_spec("torch") is None):
             return rich, posterior
         found, posterior = fit_learned(
@@ -192,7 +195,7 @@ class MetaCaDI(Method):
             annealing=self.annealing,
             budget=budget,
         )
-        return mixture(found.components), posterior
+        return rich if found is None else mixture(found.components), posterior
 
     def _smooth(self, observed: Observed) -> list[LocalEvidence]:
         priors = self._priors()

@@ -166,6 +166,18 @@ def test_alternating_returns_the_evidence_of_its_own_graphs():
     assert "learning features" in budget_notes
 
 
+def test_a_round_that_the_budget_ends_leaves_what_was_found_before():
+    """An unfinished search would answer with hardly an edge."""
+    observed, rng = draw(0), np.random.default_rng(2)
+    first = sample_graphs(joint_mixture(observed, PRIORS, random_units(4, 4, rng), AMPLITUDES), rng=rng, n_samples=20)
+    evidence, posterior = fit_learned(
+        observed, PRIORS, AMPLITUDES, lambda _: pytest.fail("no time to sample"), first, rng=rng, n_units=4, budget=Budget(0.0)
+    )
+    assert evidence is None
+    assert posterior.cut_short
+    assert np.array_equal(posterior.graph_samples, first.graph_samples)
+
+
 def test_parent_sets_of_a_posterior_are_weighted_by_their_samples():
     observed = draw(0)
     posterior = sample_graphs(
