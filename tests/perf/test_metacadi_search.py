@@ -25,7 +25,7 @@ def _fit(name, d, e=40, n=50):
 
 
 @pytest.mark.parametrize("d", [20, 50])
-@pytest.mark.parametrize("name", ["metacadi", "ut_igsp"])
+@pytest.mark.parametrize("name", ["metacadi[features=linear]", "ut_igsp"])
 def test_fit_beside_ut_igsp(benchmark, name, d):
     benchmark.group = f"fit of {d} variables, 40 environments"
     fitted = benchmark.pedantic(_fit(name, d), rounds=3)
@@ -36,7 +36,7 @@ def test_fit_beside_ut_igsp(benchmark, name, d):
 def test_fit_by_variables(benchmark):
     seconds = []
     for d in SIZES:
-        fit = _fit("metacadi", d)
+        fit = _fit("metacadi[features=linear]", d)
         fit()
         start = time.perf_counter()
         fit()
@@ -52,13 +52,14 @@ def test_fit_by_variables(benchmark):
 @pytest.mark.parametrize("e", [10, 40, 160])
 @pytest.mark.benchmark(group="fit of 20 variables, by environments")
 def test_fit_by_environments(benchmark, e):
-    assert benchmark.pedantic(_fit("metacadi", 20, e=e), rounds=3).estimate.target_probability.shape == (e + 1, 20)
+    fitted = benchmark.pedantic(_fit("metacadi[features=linear]", 20, e=e), rounds=3)
+    assert fitted.estimate.target_probability.shape == (e + 1, 20)
 
 
 @pytest.mark.parametrize("n", [20, 200, 2000])
 @pytest.mark.benchmark(group="fit of 20 variables, by samples of an environment")
 def test_fit_by_samples(benchmark, n):
-    assert benchmark.pedantic(_fit("metacadi", 20, n=n), rounds=3).estimate.edge_probability.shape == (20, 20)
+    assert benchmark.pedantic(_fit("metacadi[features=linear]", 20, n=n), rounds=3).estimate.edge_probability.shape == (20, 20)
 
 
 @pytest.mark.parametrize("d", [20, 100])
@@ -71,7 +72,7 @@ import numpy as np
 from bench.preprocessing import prepare
 from bench.registry import make_method, make_problem
 observed = prepare(make_problem({PROBLEM.format(d=d, e=40, n=50)!r}, seed=0), seed=0).problem.observed
-method = make_method("metacadi")
+method = make_method("metacadi[features=linear]")
 method.warm_up()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 method.fit(observed, rng=np.random.default_rng(0))
