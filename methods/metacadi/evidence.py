@@ -86,6 +86,9 @@ class LocalEvidence(LocalScores, Protocol):
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
 
+    def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
+        """What each further parent would gain if it changed no target, float64 (d,); inf where that is not known."""
+
     def under(self, priors: Priors) -> LocalEvidence:
         """The same under the alternatives of other priors."""
 
@@ -121,7 +124,7 @@ class Evidence:
         self.n_variables = observed.n_variables
         self.n_environments = observed.n_environments
         self.priors = priors
-        self.features = basis = Basis(self.n_variables) if basis is None else basis
+        self.features: Features = (basis := Basis(self.n_variables) if basis is None else basis)
         fixed, possible, places = split_by_knowledge(observed)
         # By size, since terms that depend on it alone are then computed once for neighbours of one size.
         by_size = np.argsort([e.n_samples for e in possible], kind="stable")
@@ -163,7 +166,7 @@ class Evidence:
 
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
-        return float(one_score(self._data, self._record, i, np.flatnonzero(parents))[0])
+        return self._one(i, parents)[0]
 
     def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
         """Probability that i is a target in each environment given its parents, float64 (E,)."""
@@ -173,13 +176,22 @@ class Evidence:
 
     def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
         """Posterior of the shared mechanism of i given its parents, each environment weighted by its r."""
-        members = np.flatnonzero(parents)
         keep = self._keep_probability(i, parents)
-        gram = self._fixed.regression(i, members).sum(axis=0)
-        gram = gram + np.einsum("e,eab->ab", keep, self._statistics.regression(i, members))
+        fixed_gram, grams, relative = self._regression(i, parents)
+        gram = fixed_gram + np.einsum("e,eab->ab", keep, grams)
         n_samples = float(self._fixed.n_samples.sum() + keep @ self._statistics.n_samples)
-        relative = self._fixed.relative_precision(members)
-        return shared_posterior(gram, n_samples, self.priors, relative=relative, n_parents=len(members))
+        return shared_posterior(gram, n_samples, self.priors, relative=relative, n_parents=int(parents.sum()))
+
+    def _one(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
+        """s(i, parents), and keep probabilities of environments by size, the last E of those returned."""
+        score, keep = one_score(self._data, self._record, i, np.flatnonzero(parents))
+        return float(score), keep
+
+    def _regression(self, i: int, parents: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Gram matrices of what is observational together and of each other environment, and relative precisions."""
+        members = np.flatnonzero(parents)
+        fixed_gram = self._fixed.regression(i, members).sum(axis=0)
+        return fixed_gram, self._statistics.regression(i, members), self._fixed.relative_precision(members)
 
     def _keep_probability(self, i: int, parents: BoolArray) -> FloatArray:
         keep = self._all_keep_probabilities(i, parents)
@@ -188,7 +200,7 @@ class Evidence:
     def _all_keep_probabilities(self, i: int, parents: BoolArray) -> FloatArray:
         key = i, parents.tobytes()
         if key not in self._kept:
-            self._kept[key] = one_score(self._data, self._record, i, np.flatnonzero(parents))[1]
+            self._kept[key] = self._one(i, parents)[1]
         return self._kept[key]
 
 
@@ -232,9 +244,7 @@ class MixtureEvidence:
         return float(mixed[i]) - _EDGE_OF_A_CONSTANT * int((barred & parents).sum()), gains
 
     def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
-        """What each further parent would gain if it changed no target, float64 (d,); inf where no component can tell."""
-        if not all(isinstance(c, Evidence) for c in self.components):
-            return np.full(self.n_variables, np.inf)
+        """What each further parent would gain if it changed no target, float64 (d,); inf where a component cannot tell."""
         own = [c.score(i, parents) for c in self.components] if len(self.components) > 1 else [0.0]
         with_each = [s + c.estimated_gains(i, parents) for s, c in zip(own, self.components, strict=True)]
         gains = special.logsumexp(with_each, axis=0) - special.logsumexp(own)

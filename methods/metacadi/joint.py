@@ -21,7 +21,7 @@ from bench.types import BoolArray, Environment, FloatArray, Observed
 from methods.metacadi.evidence import Evidence
 from methods.metacadi.kernel import joint_scores
 from methods.metacadi.lanes import HALF
-from methods.metacadi.model import IntArray, Posterior, Priors, shared_posterior, split_by_knowledge
+from methods.metacadi.model import IntArray, Priors, split_by_knowledge
 
 SCALES = (0.5, 1.0, 2.0)
 """Of the weights of random units: smooth functions, and less smooth ones."""
@@ -240,28 +240,18 @@ class JointEvidence(Evidence):
         gains[i] = -np.inf
         return own, gains
 
-    def score(self, i: int, parents: BoolArray) -> float:
-        """s(i, parents)."""
-        return float(self._scores(i, self.features.one(i, parents))[0][0])
+    def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
+        """Infinite: every parent set has units of its own, and no Gram matrix that could be extended."""
+        return np.full(self.n_variables, np.inf)
 
-    def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
-        """Posterior of the shared mechanism of i given its parents, each environment weighted as the score weighs it."""
-        regressions, keep = self.features.one(i, parents), self._keep_probability(i, parents)
-        possible = regressions.grams[0][..., regressions.grams.shape[-1] - len(keep) :]
-        n_samples = float(self._fixed.n_samples.sum() + keep @ self._statistics.n_samples)
-        return shared_posterior(
-            regressions.fixed_grams[0] + possible @ keep,
-            n_samples,
-            self.priors,
-            relative=regressions.relative(self.relative_precision)[0],
-            n_parents=int(parents.sum()),
-        )
+    def _one(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
+        scores, keep = self._scores(i, self.features.one(i, parents))
+        return float(scores[0]), keep[0]
 
-    def _keep_probability(self, i: int, parents: BoolArray) -> FloatArray:
-        key = i, parents.tobytes()
-        if key not in self._kept:
-            self._kept[key] = self._scores(i, self.features.one(i, parents))[1][0]
-        return self._kept[key]
+    def _regression(self, i: int, parents: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        one = self.features.one(i, parents)
+        grams = one.grams[0][..., one.grams.shape[-1] - self._statistics.n_environments :].transpose(2, 0, 1)
+        return one.fixed_grams[0], grams, one.relative(self.relative_precision)[0]
 
     def _scores(self, i: int, regressions: _Regressions) -> tuple[FloatArray, FloatArray]:
         """Scores, float64 (k,), and keep probabilities, float64 (k, E), of k regressions."""

@@ -277,11 +277,25 @@ def _prepared(observed: Observed, scaling: Scaling) -> Observed:
 
 
 def _promise(evidence: MixtureEvidence, graph: BoolArray) -> float:
-    """Score of a graph if every variable could change one parent, since a parabola leaves no trace among linear mechanisms."""
+    """Score of a graph if every variable could change one parent, since a parabola leaves no trace among linear mechanisms.
+
+    Never to a descendant: a cycle may gain thousands of nats, and more so the richer the features.
+    """
     if len(graph) > MOST_VARIABLES_TO_PROBE:
         return _score(evidence, graph)
+    descendants = _descendants(graph)
     rows = [evidence.toggles(i, graph[:, i]) for i in range(len(graph))]
-    return sum(own + max(0.0, float(gains.max())) for own, gains in rows)
+    return sum(
+        own + max(0.0, float(gains[~below].max(initial=0.0))) for (own, gains), below in zip(rows, descendants, strict=True)
+    )
+
+
+def _descendants(graph: BoolArray) -> BoolArray:
+    """Row i holds the proper descendants of i, bool (d, d)."""
+    reached = graph.copy()
+    for j in range(len(graph)):  # Warshall
+        reached |= np.outer(reached[:, j], reached[j])
+    return reached
 
 
 def _score(evidence: MixtureEvidence, graph: BoolArray) -> float:

@@ -134,6 +134,15 @@ def test_candidates_are_scored_as_in_a_full_row_and_others_not_at_all():
     assert (gains[[1, 3, 4, 6, 7, 9]] == -np.inf).all()
 
 
+def test_gains_are_never_estimated_from_linear_features():
+    """A search that screens parents by estimates computes these instead."""
+    observed = CASES["environments of one size"]
+    joint, linear = evidence_of(observed), Evidence(observed, PRIORS)
+    parents = np.zeros(joint.n_variables, dtype=bool)
+    assert np.isposinf(joint.estimated_gains(0, parents)).all()
+    assert np.isposinf(MixtureEvidence([linear, joint]).estimated_gains(0, parents)).all()
+
+
 def test_a_mixture_of_joint_evidence_agrees_with_itself():
     observed = CASES["environments of one size"]
     mixture = MixtureEvidence([evidence_of(observed, relative_precision=r) for r in (1.0, 10.0)])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bench.errors import InputError
-from bench.registry import make_method
+from bench.preprocessing import prepare
+from bench.registry import make_method, make_problem
 from bench.types import Budget, Environment, Observed
 from methods.metacadi import method
 from methods.metacadi.evidence import Evidence
@@ -186,6 +187,14 @@ def test_auto_takes_hidden_units_where_a_mechanism_bends_and_learns_them_with_to
     assert (called(estimate) == targets).all()
     assert learned_runs == [16] * torch_is_there
     assert (called(fit("metacadi[features=linear]", data).estimate) != targets).any()
+
+
+def test_auto_stays_linear_where_a_cycle_would_gain_the_more_the_richer_the_features(learned_runs):
+    """Many environments: an effect among its cause's parents gains thousands of nats, hundreds more with hidden units."""
+    spec = "synthetic[n_variables=20,n_environments=160,n_per_environment=50,n_targets=[1,3]]"
+    data = prepare(make_problem(spec, seed=20), seed=0).problem.observed
+    fit("metacadi[n_samples=5]", data)
+    assert learned_runs == []
 
 
 def test_auto_stays_linear_on_linear_data(learned_runs):
