@@ -90,7 +90,7 @@ def test_built_in_suites_are_valid(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["ablation_metacadi", "calibration", "fewshot", "metacadi_linear", "metacadi_mlp", "misspecified"]
+    "name", ["ablation_metacadi", "calibration", "fewshot", "many_variables", "metacadi_linear", "metacadi_mlp", "misspecified"]
 )
 def test_every_problem_of_the_suites_around_metacadi_can_be_drawn(name, tmp_path):
     planned = runner.plan(load_suite(name).changed(repetitions=1), output=tmp_path)
