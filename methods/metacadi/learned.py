@@ -1,4 +1,4 @@
-"""Hidden units learned from all environments together, by gradients through the closed form of the evidence (torch).
+"""Hidden units learned from all environments together, by gradients of the closed form of the evidence (torch, for its GPUs).
 
 The paper's road: one network, shared by all environments, whose last layer is never trained, since it has a closed form. What
 is climbed is the log evidence of the shared mechanisms, summed over variables, for the parent sets of sampled graphs and for
@@ -8,7 +8,8 @@ Which environments a mechanism is shared by comes from the local evidence itself
 between it stays as it is, and so does the share of the alternatives in the score.
 
 The evidence of learned units has no Occam factor for their weights, only a prior: it compares graphs under the same units, and
-would flatter them against fixed features.
+would flatter them against fixed features. Steps are few for the same reason: four times as many raise the evidence further,
+and find no more edges.
 
 Not here: graphs. They come from the caller's search, with which ``fit_learned`` alternates.
 """
@@ -25,6 +26,7 @@ from scipy import special
 
 from bench.errors import MissingDependency
 from bench.types import BoolArray, Budget, FloatArray, Observed
+from methods.metacadi.differentiable import Adam
 from methods.metacadi.evidence import MixtureEvidence
 from methods.metacadi.joint import SMALLEST_SPREAD, HiddenUnits, JointEvidence, JointFeatures, Samples, random_units
 from methods.metacadi.model import Priors
@@ -33,14 +35,14 @@ from methods.metacadi.search import GraphPosterior
 if TYPE_CHECKING:
     from torch import Tensor, dtype
 
-STEPS_BETWEEN_TARGETS = 50
+STEPS_BETWEEN_TARGETS = 20
 """Steps for which the probabilities of targets stay as they are."""
-
-PATIENCE = 2
-"""Renewals of the targets in a row that may fail to raise the evidence before learning stops."""
 
 WEIGHT_DEVIATION = 1.3
 """Prior standard deviation of a weight, about that of random units."""
+
+ROUGHLY = 0.35
+"""Standard error of edges' frequencies that is enough to learn for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,13 @@ def fit_learned(
     observed: Observed,
     priors: Priors,
     amplitudes: Sequence[Amplitude],
-    sample: Callable[[MixtureEvidence], GraphPosterior],
+    sample: Callable[[MixtureEvidence, float | None], GraphPosterior],
     posterior: GraphPosterior,
     *,
     rng: np.random.Generator,
     n_units: int = 16,
     n_rounds: int = 3,
-    n_steps: int = 150,
+    n_steps: int = 40,
     annealing: bool = True,
     budget: Budget | None = None,
 ) -> tuple[MixtureEvidence | None, GraphPosterior]:
@@ -121,7 +123,8 @@ def fit_learned(
     observed : Observed
     priors : Priors
     amplitudes : sequence of Amplitude
-    sample : callable (MixtureEvidence) -> GraphPosterior
+    sample : callable (MixtureEvidence, tolerance) -> GraphPosterior
+        The standard error of edges' frequencies may be ``ROUGHLY`` so before the last round, and is None in the last.
     posterior : GraphPosterior
         Where to start: graphs from cheaper features.
     rng : numpy.random.Generator
@@ -144,7 +147,7 @@ def fit_learned(
         sets = parent_sets(posterior)
         units = learn_units(observed, priors, amplitudes, sets, units, rng=rng, n_steps=n_steps, tied=k == 0, budget=budget)
         learned = joint_mixture(observed, priors, units, amplitudes, annealing=annealing)
-        sampled = sample(learned) if not budget.expired else None
+        sampled = sample(learned, ROUGHLY if k < n_rounds - 1 else None) if not budget.expired else None
         if sampled is None or sampled.cut_short:
             return evidence, replace(posterior, cut_short=True)
         evidence, posterior = learned, sampled
@@ -159,9 +162,9 @@ def learn_units(
     start: HiddenUnits,
     *,
     rng: np.random.Generator,
-    n_steps: int = 150,
+    n_steps: int = 40,
     n_toggles: int = 2,
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.15,
     tied: bool = True,
     budget: Budget | None = None,
     device: str | None = None,
@@ -180,10 +183,10 @@ def learn_units(
     rng : numpy.random.Generator
         Draws parent sets for each step; nothing else is random.
     n_steps : int
-        At most; learning stops where the local evidence does not rise any more.
     n_toggles : int
         Single changes of each drawn parent set, in every step.
     learning_rate : float
+        Of the first step; it falls to zero along a cosine.
     tied : bool
         One network for all variables, or one for each.
     budget : Budget, optional
@@ -211,33 +214,36 @@ def learn_units(
 
     budget = Budget() if budget is None else budget
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device is None else device
-    units = best = start
-    best_value, n_failures = -math.inf, 0
+    best, best_value = start, -math.inf
     objective = ClosedForm(observed, priors, amplitudes, device=device)
     n_networks = 1 if tied else observed.n_variables
-    parameters = [torch.tensor(x[:n_networks], device=device, requires_grad=True) for x in (start.weights, start.biases)]
-    adam = torch.optim.Adam(parameters, lr=learning_rate)
+    weights, biases = start.weights[:n_networks].copy(), start.biases[:n_networks].copy()
+    ascents = Adam(weights), Adam(biases)
     for step in range(n_steps + 1):
         if step % STEPS_BETWEEN_TARGETS == 0 or step == n_steps:
-            arrays = (p.detach().cpu().numpy().repeat(len(sets) // n_networks, axis=0) for p in parameters)
-            units = HiddenUnits(*arrays)
+            units = HiddenUnits(*(p.repeat(len(sets) // n_networks, axis=0) for p in (weights, biases)))
             value, keep = _local_evidence(joint_mixture(observed, priors, units, amplitudes), sets)
-            value += _log_prior(parameters[0]).item()
-            best, best_value, n_failures = (units, value, 0) if value > best_value else (best, best_value, n_failures + 1)
+            value -= 0.5 * (weights**2).sum() / WEIGHT_DEVIATION**2
+            best, best_value = (units, value) if value > best_value else (best, best_value)
             budget.progress(step / max(1, n_steps), "learning features")
-            if step == n_steps or n_failures >= PATIENCE or budget.expired:
+            if step == n_steps or budget.expired:
                 break
         draws = _draw(sets, keep, n_toggles, rng)
-        adam.zero_grad()
-        evidence = objective(*(p.expand(len(sets), *p.shape[1:]) for p in parameters), *draws)
-        of_each_variable = evidence.sum() * (len(np.unique(draws[0])) / len(evidence))
-        (-of_each_variable - _log_prior(parameters[0])).backward()
-        adam.step()
+        every_network = (np.broadcast_to(p, (len(sets), *p.shape[1:])) for p in (weights, biases))
+        _, *gradients = objective(*every_network, *draws)
+        share = len(np.unique(draws[0])) / len(draws[0])
+        of_weights, of_biases = (share * (g.sum(axis=0, keepdims=True) if tied else g) for g in gradients)
+        rate = 0.5 * learning_rate * (1.0 + math.cos(math.pi * step / n_steps))
+        for ascent, gradient in zip(ascents, (of_weights - weights / WEIGHT_DEVIATION**2, of_biases), strict=True):
+            ascent.ascend(gradient, rate)
     return best
 
 
 class ClosedForm:
-    """Log evidence of shared mechanisms under hidden units, a differentiable function of their weights.
+    """Log evidence of shared mechanisms under hidden units, and its gradient in their weights, both in closed form.
+
+    With features Φ, one row a sample, K the weights of samples, A = ΦᵀKΦ + Λ, the posterior mean w and r the residuals at it,
+    and (a, b) the posterior of the noise variance, the gradient of the log evidence in Φ is K [(a / b) r wᵀ − Φ A⁻¹].
 
     Parameters
     ----------
@@ -260,71 +266,114 @@ class ClosedForm:
     ) -> None:
         import torch
 
-        self._dtype, self._device = torch.float32 if dtype is None else dtype, device
+        self._options = {"dtype": torch.float32 if dtype is None else dtype, "device": device}
         samples = Samples.of(observed)
-        self._X = torch.tensor(samples.X.T, dtype=self._dtype, device=device)
-        self._environment = samples.environment
+        self._X = torch.tensor(samples.X.T, **self._options)
+        self._environment = torch.tensor(samples.environment, device=device)
         self._priors, self._amplitudes = priors, amplitudes
 
-    def __call__(self, weights: Tensor, biases: Tensor, variables: Any, parents: BoolArray, keep: FloatArray) -> Tensor:
-        """Log evidence of B regressions, float64 (B,).
+    def __call__(
+        self, weights: FloatArray, biases: FloatArray, variables: Any, parents: BoolArray, keep: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Log evidence of B regressions, float64 (B,), and the gradients of its sum in weights and biases.
 
         Parameters
         ----------
-        weights, biases : Tensor (d, M, d), (d, M)
+        weights, biases : float64 (d, M, d), (d, M)
         variables : int (B,)
         parents : bool (B, d)
         keep : float64 (B, E)
             Probability that an environment follows the shared mechanism.
+
+        Returns
+        -------
+        log_evidence : float64 (B,)
+        of_weights, of_biases : float64 (d, M, d), (d, M)
         """
         import torch
 
-        options = {"dtype": self._dtype, "device": self._device}
-        mask = torch.tensor(parents, **options)
-        per_sample = torch.tensor(keep[:, self._environment], **options)
-        size, X = mask.sum(dim=1), self._X
-        inputs = (weights.to(self._dtype)[variables] * mask[:, None]) @ X * size.clamp(min=1.0)[
-            :, None, None
-        ] ** -0.25 + biases.to(self._dtype)[variables][..., None]
-        units = torch.tanh(inputs)
-        units = units - units.mean(dim=2, keepdim=True)
-        units = units / (units.square().mean(dim=2, keepdim=True) + SMALLEST_SPREAD**2).sqrt()
-        units = units * (size > 0)[:, None, None]
-        # Variables that are parents anywhere in front; one that is no parent is zero throughout, which changes nothing.
-        order = torch.tensor(np.argsort(~parents, axis=1, kind="stable")[:, : parents.sum(axis=1).max()], device=self._device)
-        linear = X[order] * torch.gather(mask, 1, order)[..., None]
-        ones = torch.ones_like(per_sample)[:, None]
-        columns = torch.cat([ones, linear, units, X[variables][:, None]], dim=1)
-        gram = ((columns * per_sample[:, None]) @ columns.transpose(1, 2)).double()
-        n_samples, n_parents = per_sample.double().sum(dim=1), size.double()
-        of_amplitude = [
-            self._log_evidence(gram, n_samples, n_parents, amplitude, linear.shape[1]) for amplitude in self._amplitudes
-        ]
-        return torch.logsumexp(torch.stack(of_amplitude), dim=0) - math.log(len(of_amplitude))
+        n_units, sizes = biases.shape[1], parents.sum(axis=1)
+        # Parents in front; a place without one is zero throughout, which changes nothing.
+        order = np.argsort(~parents, axis=1, kind="stable")[:, : sizes.max()]
+        first, last = 1 + order.shape[1], 1 + order.shape[1] + n_units
+        present = self._tensor(np.take_along_axis(parents, order, axis=1))[..., None]
+        # Hidden units of |pa|^(-1/4) W x + b.
+        shares = np.take_along_axis(parents, order, axis=1) * (np.maximum(sizes, 1) ** -0.25)[:, None]
+        scaled = np.take_along_axis(weights[variables], order[:, None], axis=2) * shares[:, None]
+        columns = torch.empty((len(variables), last + 1, self._X.shape[1]), **self._options)
+        columns[:, 0], columns[:, -1] = 1.0, self._X[variables]
+        X, units = columns[:, 1:first], columns[:, first:last]
+        torch.mul(self._X[order], present, out=X)
+        tanh = torch.baddbmm(self._tensor(biases[variables])[..., None], self._tensor(scaled), X).tanh_()
+        torch.sub(tanh, tanh.mean(dim=2, keepdim=True), out=units)
+        spread = (units.square().mean(dim=2, keepdim=True) + SMALLEST_SPREAD**2).sqrt()
+        inverse = self._tensor(sizes > 0)[:, None, None] / spread
+        units.mul_(inverse)
 
-    def _log_evidence(self, gram: Tensor, n_samples: Tensor, n_parents: Tensor, amplitude: Amplitude, n_linear: int) -> Tensor:
+        weighted = columns * self._tensor(keep)[:, self._environment][:, None]
+        gram = (weighted @ columns.mT).double()
+        n_samples = weighted[:, 0].double().sum(dim=1)
+        evidence, of_columns = self._log_evidence(gram, n_samples, sizes, first)
+        # Back through the standardisation and the hyperbolic tangent.
+        change = of_columns.to(columns.dtype).mT @ weighted
+        along = (change * units).mean(dim=2, keepdim=True)
+        change = change.sub_(change.mean(dim=2, keepdim=True)).addcmul_(units, along, value=-1.0).mul_(inverse)
+        change.mul_(tanh.square_().neg_().add_(1.0))
+        of_weights, of_biases = np.zeros_like(weights), np.zeros_like(biases)
+        each = np.zeros((len(variables), *weights.shape[1:]))
+        np.put_along_axis(each, order[:, None], _array(change @ X.mT) * shares[:, None], axis=2)
+        np.add.at(of_weights, variables, each)
+        np.add.at(of_biases, variables, _array(change.sum(dim=2)))
+        return _array(evidence), of_weights, of_biases
+
+    def _tensor(self, values: Any) -> Tensor:
         import torch
 
-        priors = self._priors
-        slope, n_units = amplitude.slope_precision, gram.shape[1] - 2 - n_linear
-        precision = [priors.intercept_precision] + [slope] * n_linear + [slope * amplitude.relative_precision] * n_units
-        diagonal = torch.tensor([*precision, 2.0 * priors.rate], dtype=gram.dtype, device=gram.device)
-        joint = gram + torch.diag(diagonal)
-        # Single precision may leave a matrix of huge values indefinite; such a regression sits the step out.
-        failed = torch.linalg.cholesky_ex(joint.detach()).info > 0
-        joint = torch.where(failed[:, None, None], torch.diag(diagonal), joint)
-        pivots = torch.linalg.cholesky(joint).diagonal(dim1=1, dim2=2)
-        shape = priors.shape + 0.5 * n_parents
-        shape_n, rate_n = shape + 0.5 * n_samples, 0.5 * pivots[:, -1] ** 2
-        return (
-            -0.5 * math.log(2.0 * math.pi) * n_samples
-            + 0.5 * diagonal[:-1].log().sum()
-            - pivots[:, :-1].log().sum(dim=1)
-            + shape * math.log(priors.rate)
-            - shape_n * rate_n.log()
-            + torch.lgamma(shape_n)
-            - torch.lgamma(shape)
-        )
+        return torch.tensor(values, **self._options)
+
+    def _log_evidence(self, gram: Tensor, n_samples: Tensor, sizes: Any, first: int) -> tuple[Tensor, Tensor]:
+        """Log evidence, (B,), and a matrix (B, m + 1, M) that takes columns by weight to its gradient in the units.
+
+        ``first`` is the place of the first unit among the m features.
+        """
+        import torch
+
+        priors, m = self._priors, gram.shape[1] - 1
+        shape = priors.shape + 0.5 * torch.tensor(sizes, dtype=gram.dtype, device=gram.device)
+        shape_n = shape + 0.5 * n_samples
+        evidence, gradients = [], []
+        for amplitude in self._amplitudes:
+            slope = amplitude.slope_precision
+            precision = [priors.intercept_precision] + [slope] * (first - 1)
+            precision += [slope * amplitude.relative_precision] * (m - first) + [2.0 * priors.rate]
+            diagonal = torch.tensor(precision, dtype=gram.dtype, device=gram.device)
+            factor, info = torch.linalg.cholesky_ex(gram + torch.diag(diagonal))
+            # Single precision may leave a matrix of huge values indefinite; such a regression sits the step out.
+            failed = (info > 0)[:, None, None]
+            factor = torch.where(failed, torch.diag(diagonal.sqrt()), factor)
+            pivots = factor.diagonal(dim1=1, dim2=2)
+            rate_n = 0.5 * pivots[:, -1] ** 2
+            evidence.append(
+                -0.5 * math.log(2.0 * math.pi) * n_samples
+                + 0.5 * diagonal[:-1].log().sum()
+                - pivots[:, :-1].log().sum(dim=1)
+                + shape * math.log(priors.rate)
+                - shape_n * rate_n.log()
+                + torch.lgamma(shape_n)
+                - torch.lgamma(shape)
+            )
+            of_features = factor[:, :-1, :-1]
+            mean = torch.linalg.solve_triangular(of_features.mT, factor[:, -1, :-1, None], upper=True)
+            pull = (shape_n / rate_n)[:, None, None] * mean.mT
+            gradient = torch.cat([-mean @ pull - torch.cholesky_inverse(of_features), pull], dim=1)
+            gradients.append(torch.where(failed, 0.0, gradient)[:, :, first:])
+        shares = torch.softmax(torch.stack(evidence), dim=0)
+        of_columns = (shares[..., None, None] * torch.stack(gradients)).sum(dim=0)
+        return torch.logsumexp(torch.stack(evidence), dim=0) - math.log(len(evidence)), of_columns
+
+
+def _array(values: Tensor) -> FloatArray:
+    return np.asarray(values.double().cpu().numpy())
 
 
 def _local_evidence(evidence: MixtureEvidence, sets: Sequence[ParentSets]) -> tuple[float, list[list[FloatArray]]]:
@@ -338,10 +387,6 @@ def _local_evidence(evidence: MixtureEvidence, sets: Sequence[ParentSets]) -> tu
             total += weight * special.logsumexp(scores, axis=0).mean()
             keep[i].append(np.einsum("cj,cje->je", special.softmax(scores, axis=0), np.stack([k for _, k in rows])))
     return total, keep
-
-
-def _log_prior(weights: Tensor) -> Tensor:
-    return -0.5 * weights.square().sum() / WEIGHT_DEVIATION**2
 
 
 def _draw(

@@ -20,7 +20,7 @@ from methods.metacadi.evidence import Evidence, Features, LocalEvidence, Memoise
 from methods.metacadi.features import smooth_bases
 from methods.metacadi.inner_loop import adapted_targets_by_gradient
 from methods.metacadi.joint import random_units
-from methods.metacadi.learned import Amplitude, fit_learned, joint_mixture
+from methods.metacadi.learned import ROUGHLY, Amplitude, fit_learned, joint_mixture
 from methods.metacadi.meta import learn_weights
 from methods.metacadi.model import WEIGHTS, Priors, split_by_knowledge
 from methods.metacadi.scaling import Scaling
@@ -167,8 +167,8 @@ class MetaCaDI(Method):
         def mixture(components: Sequence[LocalEvidence]) -> MixtureEvidence:
             return MixtureEvidence([linear, *components], constant)
 
-        def sample(evidence: MixtureEvidence) -> GraphPosterior:
-            return self._sample(mixture(evidence.components), observed.graph, rng, budget)
+        def sample(evidence: MixtureEvidence, tolerance: float | None) -> GraphPosterior:
+            return self._sample(mixture(evidence.components), observed.graph, rng, budget, tolerance)
 
         simple = MixtureEvidence([linear], constant)
         if kind in ("linear", "auto"):
@@ -183,10 +183,11 @@ class MetaCaDI(Method):
         if kind == "auto" and _promise(rich, posterior.best) <= _promise(simple, posterior.best):
             return simple, posterior
         linear_posterior = posterior if kind == "auto" else None
-        posterior = self._sample(rich, observed.graph, rng, budget)
+        learns = kind == "learned" or (kind == "auto" and importlib.util.find_spec("torch") is not None)
+        posterior = self._sample(rich, observed.graph, rng, budget, ROUGHLY if learns else None)
         if posterior.cut_short and linear_posterior is not None:
             return simple, dataclasses.replace(linear_posterior, cut_short=True)
-        if posterior.cut_short or kind == "random" or (kind == "auto" and importlib.util.find_spec("torch") is None):
+        if posterior.cut_short or not learns:
             return rich, posterior
         found, posterior = fit_learned(
             *(observed, self._priors(), amplitudes, sample, posterior),
@@ -211,7 +212,12 @@ class MetaCaDI(Method):
         return [Amplitude(0.1 * precision, share), Amplitude(precision, 8.0 * share)]
 
     def _sample(
-        self, evidence: MixtureEvidence, told: BoolArray | None, rng: np.random.Generator, budget: Budget
+        self,
+        evidence: MixtureEvidence,
+        told: BoolArray | None,
+        rng: np.random.Generator,
+        budget: Budget,
+        tolerance: float | None = None,
     ) -> GraphPosterior:
         if told is not None:
             return GraphPosterior(told[None], np.zeros(1), told, _score(evidence, told), False, None)
@@ -219,7 +225,9 @@ class MetaCaDI(Method):
             return differentiable.sample_graphs(
                 Memoised(evidence), rng=rng, n_samples=self.n_samples, budget=budget, annealing=self.annealing
             )
-        return search.sample_graphs(evidence, rng=rng, n_samples=self.n_samples, budget=budget, screening=self.screening)
+        return search.sample_graphs(
+            evidence, rng=rng, n_samples=self.n_samples, budget=budget, tolerance=tolerance, screening=self.screening
+        )
 
 
 @register_method("metacadi_paper")
