@@ -144,6 +144,13 @@ class Evidence:
         other._record, other._kept = other.priors.record(), {}
         return other
 
+    def at(self, slope_precision: float) -> Self:
+        """The same with another prior precision of slopes in the shared mechanism."""
+        other = copy.copy(self)
+        other.priors = dataclasses.replace(self.priors, slope_precision=slope_precision)
+        other._record, other._kept = other.priors.record(), {}
+        return other
+
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
         """Score and toggle gains; see :class:`LocalScores`."""
         return self.toggles_among(i, parents, np.ones(self.n_variables, dtype=np.bool_))

@@ -163,9 +163,12 @@ class MetaCaDI(Method):
     ) -> tuple[MixtureEvidence, GraphPosterior]:
         """The evidence under the chosen features, and graphs in proportion to it."""
         linear, kind = Evidence(observed, self._priors(), annealing=self.annealing), self.features
+        amplitudes = self._amplitudes()
+        # At every amplitude: what strong slopes gain over weak ones says nothing of a curve.
+        plain = [linear.at(a.slope_precision) for a in amplitudes]
 
         def mixture(components: Sequence[LocalEvidence]) -> MixtureEvidence:
-            return MixtureEvidence([linear, *components], constant)
+            return MixtureEvidence([*plain, *components], constant)
 
         def sample(evidence: MixtureEvidence, tolerance: float | None) -> GraphPosterior:
             return self._sample(mixture(evidence.components), observed.graph, rng, budget, tolerance)
@@ -178,9 +181,9 @@ class MetaCaDI(Method):
         if kind == "smooth":
             rich = mixture(self._smooth(observed))
             return rich, self._sample(rich, observed.graph, rng, budget)
-        units, amplitudes = random_units(observed.n_variables, self.n_units, rng), self._amplitudes()
+        units = random_units(observed.n_variables, self.n_units, rng)
         rich = mixture(joint_mixture(observed, self._priors(), units, amplitudes, annealing=self.annealing).components)
-        if kind == "auto" and _promise(rich, posterior.best) <= _promise(simple, posterior.best):
+        if kind == "auto" and _promise(rich, posterior.best) <= _promise(mixture([]), posterior.best):
             return simple, posterior
         linear_posterior = posterior if kind == "auto" else None
         learns = kind == "learned" or (kind == "auto" and importlib.util.find_spec("torch") is not None)

@@ -202,6 +202,20 @@ def test_auto_stays_linear_on_linear_data(learned_runs):
     assert learned_runs == []
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_auto_stays_linear_where_slopes_are_strong(learned_runs, seed):
+    """Causes that leave a fiftieth to noise want a weak prior of slopes, which is worth fifty nats and no hidden unit."""
+    rng, environments = np.random.default_rng(seed), []
+    for target in (None, 0, 1, 2):
+        X = rng.normal(size=(200, 3)) * [1.0, 1.0, 0.02]
+        X[:, 2] += X[:, 0] + X[:, 1]
+        X[:, target if target is not None else 0] += 3.0 * (target is not None)
+        environments.append(Environment(X, is_observational=True if target is None else None))
+    estimate = fit("metacadi[n_units=2]", Observed(tuple(environments))).estimate
+    assert learned_runs == []
+    assert (estimate.point_graph == np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]])).all()
+
+
 @pytest.mark.parametrize("features", ["smooth", "random", "learned"])
 def test_richer_features_find_a_linear_graph_too(features):
     estimate = fit(f"metacadi[features={features}]", plain()).estimate
