@@ -33,13 +33,27 @@ def scaled_column(x):
     return scaling.apply(data.environments[0].X)[:, 0], scaling.constant[0]
 
 
-def test_moments_are_those_of_all_environments_together():
+def test_units_are_those_of_the_typical_environment():
+    """Here the observational one, which has half of all samples: 80 of 155."""
     Xs = samples()
-    scaling = Scaling.of(observed(Xs))
-    pooled = scaling.apply(np.concatenate(Xs))
-    assert pooled.mean(axis=0) == pytest.approx(0, abs=1e-12)
-    assert pooled.std(axis=0) == pytest.approx(1)
-    assert np.abs(scaling.apply(Xs[0]).mean(axis=0)).max() > 0.1
+    found = Scaling.of(observed(Xs)).apply(Xs[0])
+    assert found.mean(axis=0) == pytest.approx(0, abs=1e-12)
+    assert found.std(axis=0) == pytest.approx(1)
+
+
+def test_interventions_of_any_size_leave_the_units():
+    """The median is the next environment's at most, here a third larger."""
+    Xs = samples(sizes=(40, 30, 30, 30))
+    moved = [X + np.eye(4)[k] * (k > 1) * 1e4 for k, X in enumerate(Xs)]
+    found, expected = Scaling.of(observed(moved)), Scaling.of(observed(Xs))
+    assert np.abs(found.centre - expected.centre).max() < 0.5
+    assert found.unit == pytest.approx(expected.unit, rel=0.5)
+
+
+def test_a_variable_that_is_constant_in_most_environments_has_the_spread_of_all():
+    x = np.concatenate([np.zeros(90), np.random.default_rng(0).normal(size=10)])
+    data = observed([np.column_stack([part, np.arange(50.0)]) for part in np.split(x, 2)])
+    assert Scaling.of(data).unit[0] == pytest.approx(x.std())
 
 
 def test_what_is_known_of_an_environment_stays_with_it():
