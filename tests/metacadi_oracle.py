@@ -18,6 +18,7 @@ two rounds adapt, down to a given error; the posterior over graphs by enumeratio
 ``python tests/metacadi_oracle.py`` prints how far the method is from it.
 """
 
+import dataclasses
 import itertools
 import sys
 from dataclasses import dataclass
@@ -255,9 +256,10 @@ SETTINGS = [  # variables, environments, samples of each, observational samples,
 
 
 def draw_observed(d, n_environments, n, n_observational, n_targets, seed):
-    """A linear problem of the harness, as a method sees it."""
+    """A linear problem of the harness, in the method's own units."""
     from bench.preprocessing import prepare
     from bench.registry import make_problem
+    from methods.metacadi.scaling import Scaling
 
     problem = make_problem(
         "synthetic",
@@ -271,7 +273,8 @@ def draw_observed(d, n_environments, n, n_observational, n_targets, seed):
         edges_per_node=1.0,
         n_held_out=0,
     )
-    return prepare(problem, seed=seed).problem.observed
+    observed = prepare(problem, seed=seed).problem.observed
+    return dataclasses.replace(observed, environments=tuple(map(Scaling.of(observed).of_environment, observed.environments)))
 
 
 def mean_field_posterior(observed, prior):
@@ -308,7 +311,11 @@ def report(n_seeds):
         for seed in range(n_seeds):
             observed = draw_observed(*setting, seed)
             exact, approximate = exact_posterior(observed, prior), mean_field_posterior(observed, prior)
-            fitted = make_method("metacadi[features=linear]").fit(observed, rng=np.random.default_rng(seed)).estimate
+            fitted = (
+                make_method("metacadi[features=linear,target_rate=fixed,variance_drift=none]")
+                .fit(observed, rng=np.random.default_rng(seed))
+                .estimate
+            )
             values = [
                 *gaps(exact, approximate.edges, approximate.targets, observed),
                 *gaps(exact, fitted.edge_probability, fitted.target_probability, observed),

@@ -35,6 +35,17 @@ def normal_evidence(x, kappa, a, b):
     )
 
 
+def drifted(log_z, log_z_joined, shape, rate, rate_joined, n, drift):
+    """Density of n samples under IG(a, b) made wider by drift: the joint one less what the shared variance, plus what the own
+    one gives it."""
+
+    def student(a, b):
+        return a * np.log(b) - (a + n / 2) * np.log(b + rate_joined - rate) + gammaln(a + n / 2) - gammaln(a)
+
+    own = 1 / (1 / shape + drift)
+    return log_z_joined - log_z - student(shape, rate) + student(own, own * rate / shape)
+
+
 class Sums:
     """Weighted sums over samples of one regression."""
 
@@ -62,7 +73,8 @@ def alternatives(Phi, y, shared, prior, relative=None, p=None):
     # N(0, I + 11ᵀ / kappa) whitened: subtracting a share c of the mean leaves the identity.
     c = 1 - np.sqrt(kappa / (kappa + n))
     white = np.eye(n) - c / n * np.ones((n, n))
-    shift = (shared + Sums(white @ Phi, white @ y)).evidence(Lambda, a, b)[0] - log_z + np.log(kappa / (kappa + n)) / 2
+    moved, _, _, _, b_moved = (shared + Sums(white @ Phi, white @ y)).evidence(Lambda, a, b)
+    shift = drifted(log_z, moved, a_n, b_n, b_moved, n, prior.variance_drift) + np.log(kappa / (kappa + n)) / 2
     residual = y - Phi @ mean
     relearned = Sums(Phi, y).evidence(
         prior.relearned_precision * np.diag([1, *relative]), prior.relearned_shape + p / 2, prior.relearned_rate
@@ -101,6 +113,11 @@ def local_evidence(fixed, possible, i, parents, prior, starts, of_parents=None, 
     possible = [features(X) for X in possible]
     zero = Sums(np.zeros((1, len(relative) + 1)), np.zeros(1), 0.0)
 
+    def no_target(rest, Phi, y):
+        log_z, _, _, a_n, b_n = rest.evidence(Lambda, a, b)
+        joined, _, _, _, b_joined = (rest + Sums(Phi, y)).evidence(Lambda, a, b)
+        return drifted(log_z, joined, a_n, b_n, b_joined, len(y), prior.variance_drift)
+
     def shared(r):
         return sum((Sums(*x, w) for x, w in zip(possible, r, strict=True)), sum((Sums(*x) for x in fixed), zero))
 
@@ -113,7 +130,7 @@ def local_evidence(fixed, possible, i, parents, prior, starts, of_parents=None, 
                 others = r.copy()
                 others[e] = 0
                 rest = shared(others)
-                unchanged = (rest + Sums(Phi, y)).evidence(Lambda, a, b)[0] - rest.evidence(Lambda, a, b)[0]
+                unchanged = no_target(rest, Phi, y)
                 alternative = logsumexp(alternatives(Phi, y, rest, prior, relative, p) + log_weights)
                 logits.append(unchanged - alternative + np.log((1 - prior.target) / prior.target))
             r = expit(np.array(logits) / max(1.0, hottest / 2**k))
@@ -122,7 +139,7 @@ def local_evidence(fixed, possible, i, parents, prior, starts, of_parents=None, 
         for e, (Phi, y) in enumerate(possible):
             rest = shared(np.where(np.arange(len(r)) == e, 0.0, r))
             log_z_rest = rest.evidence(Lambda, a, b)[0]
-            unchanged = (rest + Sums(Phi, y)).evidence(Lambda, a, b)[0] - log_z_rest
+            unchanged = no_target(rest, Phi, y)
             alternative = logsumexp(alternatives(Phi, y, rest, prior, relative, p) + log_weights)
             score += r[e] * (np.log(1 - prior.target) + unchanged) + (1 - r[e]) * (np.log(prior.target) + alternative)
             score -= sum(x * np.log(x) for x in (r[e], 1 - r[e]) if x > 0) + log_z - log_z_rest

@@ -117,7 +117,7 @@ def adapted_targets(
             for mechanism in of_set:
                 summary, shared = summaries[mechanism.component], mechanism.posterior
                 grams = summary.regression(m.variable, mechanism.parents)
-                unchanged = updated_log_evidence(grams, summary.n_samples, shared)
+                unchanged = updated_log_evidence(grams, summary.n_samples, shared, priors)
                 changed = log_mixture(log_alternatives(grams, summary.n_samples, shared, priors), priors)
                 odds = changed - unchanged + special.logit(priors.target)
                 probability[:, m.variable] += share * mechanism.weight * special.expit(odds)

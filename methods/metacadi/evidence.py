@@ -231,6 +231,10 @@ class MixtureEvidence:
         """The same under the alternatives of other priors; each component keeps the prior of its shared mechanism."""
         return MixtureEvidence([c.under(priors) for c in self.components], self._constant)
 
+    def and_also(self, components: Sequence[LocalEvidence]) -> MixtureEvidence:
+        """The same with more kinds of features."""
+        return MixtureEvidence([*self.components, *components], self._constant)
+
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
         """Score and toggle gains; see :class:`LocalScores`."""
         return self.toggles_among(i, parents, np.ones(self.n_variables, dtype=np.bool_))

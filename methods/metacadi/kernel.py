@@ -593,7 +593,8 @@ def _score_blocks(
     for pair in range(n_pairs):
         store(steady, pair, _log_add(load(steady, pair) + log_relearned, load(hard, pair) + log_hard))
 
-    large = prior.shape + 0.5 * data.fixed_n >= 8.0
+    drift, least_shape = prior.variance_drift, prior.shape + 0.5 * data.fixed_n
+    large = least_shape / (1.0 + drift * least_shape) >= 8.0
     best = splat(-np.inf)
     for start in range(starts.shape[0]):
         for pair in range(n_pairs):
@@ -625,20 +626,23 @@ def _score_blocks(
                 fresh_term = prior.fresh_shape * log(fresh_rate)
                 _contrast(scaled, m, contrast)
                 residual_squares, residual_sum = _residuals(blocks, block, m, contrast)
-                # No target: that posterior after the environment.
+                # No target: that posterior, its variance free to drift, after the environment.
                 log_det_ratio = 0.5 * (log_det - _factorise(joined, scaled, m, diagonal))
-                rate_joined, shape_joined = 0.5 * load(joined, packed - 1), shape_rest + half_n
-                log_gamma_rest = lgamma_of_large(shape_rest) if large else lgamma(shape_rest)
-                log_gamma = (lgamma_of_large(shape_joined) if large else lgamma(shape_joined)) - log_gamma_rest
-                unchanged = log_det_ratio + shape_rest * log(rate_rest) + log_gamma
+                share = 1.0 / (1.0 + drift * shape_rest)
+                shape_own, rate_own = shape_rest * share, rate_rest * share
+                shape_joined, rate_gone = shape_own + half_n, rate_rest - rate_own
+                log_gamma_own = lgamma_of_large(shape_own) if large else lgamma(shape_own)
+                log_gamma = (lgamma_of_large(shape_joined) if large else lgamma(shape_joined)) - log_gamma_own
+                unchanged = log_det_ratio + shape_own * log(rate_own) + log_gamma
                 # Shift: the same, less a common shift, which takes share · g gᵀ off the Gram matrix, g the sums.
                 shift_share, shift_term = load(of_size[_SHIFT_SHARE], pair), load(of_size[_SHIFT_TERM], pair)
                 of_features, of_all = _sums_in_factor(scaled, blocks, block, m, solution)
                 left_of_features = maximum(1.0 - shift_share * of_features, splat(_SMALLEST_SHARE))
                 left_of_all = maximum(1.0 - shift_share * of_all, splat(_SMALLEST_SHARE))
-                rate_shifted = rate_joined * (left_of_all / left_of_features)
+                rate_joined = 0.5 * load(joined, packed - 1)
+                rate_shifted = rate_joined * (left_of_all / left_of_features) - rate_gone
                 shift = unchanged - 0.5 * log(left_of_features) - shape_joined * log(rate_shifted) + shift_term + log_shift
-                unchanged = unchanged - shape_joined * log(rate_joined)
+                unchanged = unchanged - shape_joined * log(rate_joined - rate_gone)
                 # Scale, and shift and scale: the residuals with a variance of their own.
                 shape_fresh, square = half_n + prior.fresh_shape, residual_sum * residual_sum
                 fresh = fresh_term + load(of_size[_FRESH_TERM], pair)
@@ -656,7 +660,7 @@ def _score_blocks(
                     changed, smallest = 1.0 - kept, splat(1e-300)
                     own = kept * (unchanged + log_no_target - log(maximum(kept, smallest)))
                     own = own + changed * (log(mixture) + top + log_target - log(maximum(changed, smallest)))
-                    rest = log_gamma_rest - 0.5 * log_det - shape_rest * log(rate_rest)
+                    rest = lgamma(shape_rest) - 0.5 * log_det - shape_rest * log(rate_rest)
                     own_score = own_score + own + rest - log_z
                 elif cooling == 1.0:
                     # A logistic function whose logarithm of the mixture cancels an exponential.

@@ -186,7 +186,7 @@ def _log_densities(
             rests = _without_each(shared, grams[0], n_samples[0], keep, component.priors, len(members))
             table = np.empty((*n_samples.shape, 6))
             for e, rest in enumerate(rests):
-                table[:, e, 0] = updated_log_evidence(grams[:, e], n_samples[:, e], rest)
+                table[:, e, 0] = updated_log_evidence(grams[:, e], n_samples[:, e], rest, component.priors)
                 table[:, e, 1:] = log_alternatives(grams[:, e], n_samples[:, e], rest, component.priors).T
             found.append(table)
             found_shares.append(np.full(len(keep), share * probability[c] / probability[probability > _NEGLIGIBLE].sum()))

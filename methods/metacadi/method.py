@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Ge
@@ -16,6 +16,7 @@ from bench.registry import register_method
 from bench.types import BoolArray, Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Method, Observed
 from methods.metacadi import differentiable, search
 from methods.metacadi.adaptation import Mechanisms, adapted_targets, log_density, sampled_mechanisms
+from methods.metacadi.empirical_bayes import chosen_priors
 from methods.metacadi.evidence import Evidence, Features, LocalEvidence, Memoised, MixtureEvidence
 from methods.metacadi.features import smooth_bases
 from methods.metacadi.inner_loop import adapted_targets_by_gradient
@@ -24,7 +25,7 @@ from methods.metacadi.learned import ROUGHLY, Amplitude, fit_learned, joint_mixt
 from methods.metacadi.meta import learn_weights
 from methods.metacadi.model import WEIGHTS, Priors, split_by_knowledge
 from methods.metacadi.scaling import Scaling
-from methods.metacadi.search import GraphPosterior
+from methods.metacadi.search import GraphPosterior, Searched
 
 MOST_VARIABLES_TO_PROBE = 50
 """With more, "auto" compares the best linear graph alone, since a row of scores of hidden units takes a millisecond each."""
@@ -34,6 +35,14 @@ FeatureKind = Literal["auto", "linear", "smooth", "random", "learned"]
 Adaptation = Literal["closed_form", "gradient"]
 MetaLearning = Literal["none", "evidence", "episodic"]
 Alternatives = Literal["all", "shift", "scale", "shift_and_scale", "hard", "relearned"]
+
+
+class _Found(NamedTuple):
+    """Priors, the evidence under them, and graphs in proportion to it."""
+
+    priors: Priors
+    evidence: MixtureEvidence
+    posterior: GraphPosterior
 
 
 @register_method("metacadi")
@@ -63,6 +72,11 @@ class MetaCaDI(Method):
         Learn from all environments which alternatives occur: not; so that the evidence is highest; or so that each environment
         is predicted best from a few of its samples. Pays where interventions are of one kind; with a hundred variables chance
         among the many that are no target drowns what targets say.
+    target_rate : {"evidence", "fixed"}
+        How rare targets are: as the evidence of a first graph says, from one in ten down to one in a thousand; or one in ten.
+    variance_drift : {"evidence", "none"}
+        May the noise of a mechanism differ a little between environments without a target, as that of heavy tails seems to:
+        where the evidence of a first graph says so clearly; or never. The first graph is the best that local search finds.
     average : bool
         Average over graph samples, or answer with the best graph alone.
     annealing : bool
@@ -102,6 +116,8 @@ class MetaCaDI(Method):
         adaptation: Adaptation = "closed_form",
         alternatives: Alternatives = "all",
         meta_learning: MetaLearning = "none",
+        target_rate: Literal["evidence", "fixed"] = "evidence",
+        variance_drift: Literal["evidence", "none"] = "evidence",
         average: bool = True,
         annealing: bool = True,
         screening: bool = True,
@@ -113,6 +129,8 @@ class MetaCaDI(Method):
         self.adaptation = adaptation
         self.alternatives = alternatives
         self.meta_learning = meta_learning
+        self.target_rate = target_rate
+        self.variance_drift = variance_drift
         self.average = average
         self.annealing = annealing
         self.screening = screening
@@ -121,12 +139,11 @@ class MetaCaDI(Method):
         budget = Budget() if budget is None else budget
         scaling = Scaling.of(observed)
         data = _prepared(observed, scaling)
-        evidence, posterior = self._posterior(data, scaling.constant, rng, budget)
+        priors, evidence, posterior = self._found(data, scaling.constant, rng, budget)
         graphs, log_weights = posterior.graph_samples, posterior.log_weights
         if not self.average:
             graphs, log_weights = posterior.best[None], np.zeros(1)
         weights = special.softmax(log_weights)
-        priors = self._priors()
         if self.meta_learning != "none":
             priors = learn_weights(evidence, data, graphs, weights, priors, mode=self.meta_learning, rng=rng)
             evidence = evidence.under(priors)
@@ -158,48 +175,47 @@ class MetaCaDI(Method):
             return Priors()
         return dataclasses.replace(Priors(), **{name: float(name == f"{self.alternatives}_weight") for name in WEIGHTS})
 
-    def _posterior(
-        self, observed: Observed, constant: BoolArray, rng: np.random.Generator, budget: Budget
-    ) -> tuple[MixtureEvidence, GraphPosterior]:
-        """The evidence under the chosen features, and graphs in proportion to it."""
+    def _found(self, observed: Observed, constant: BoolArray, rng: np.random.Generator, budget: Budget) -> _Found:
+        """Graphs in proportion to the evidence under the chosen features."""
         linear, kind = Evidence(observed, self._priors(), annealing=self.annealing), self.features
-        amplitudes = self._amplitudes()
-        # At every amplitude: what strong slopes gain over weak ones says nothing of a curve.
-        plain = [linear.at(a.slope_precision) for a in amplitudes]
-
-        def mixture(components: Sequence[LocalEvidence]) -> MixtureEvidence:
-            return MixtureEvidence([*plain, *components], constant)
-
-        def sample(evidence: MixtureEvidence, tolerance: float | None) -> GraphPosterior:
-            return self._sample(mixture(evidence.components), observed.graph, rng, budget, tolerance)
-
         simple = MixtureEvidence([linear], constant)
         if kind in ("linear", "auto"):
-            posterior = self._sample(simple, observed.graph, rng, budget)
-            if kind == "linear" or posterior.cut_short:
-                return simple, posterior
+            found = self._searched(simple, observed.graph, rng, budget)
+            if kind == "linear" or found.posterior.cut_short:
+                return found
+        amplitudes = self._amplitudes()
+        # At every amplitude: what strong slopes gain over weak ones says nothing of a curve.
+        plain = MixtureEvidence([linear.at(a.slope_precision) for a in amplitudes], constant)
         if kind == "smooth":
-            rich = mixture(self._smooth(observed))
-            return rich, self._sample(rich, observed.graph, rng, budget)
+            return self._searched(plain.and_also(self._smooth(observed)), observed.graph, rng, budget)
         units = random_units(observed.n_variables, self.n_units, rng)
-        rich = mixture(joint_mixture(observed, self._priors(), units, amplitudes, annealing=self.annealing).components)
-        if kind == "auto" and _promise(rich, posterior.best) <= _promise(mixture([]), posterior.best):
-            return simple, posterior
-        linear_posterior = posterior if kind == "auto" else None
+        rich = plain.and_also(joint_mixture(observed, self._priors(), units, amplitudes, annealing=self.annealing).components)
+        if kind == "auto":
+            best = found.posterior.best
+            if _promise(rich.under(found.priors), best) <= _promise(plain.under(found.priors), best):
+                return found
         learns = kind == "learned" or (kind == "auto" and importlib.util.find_spec("torch") is not None)
-        posterior = self._sample(rich, observed.graph, rng, budget, ROUGHLY if learns else None)
-        if posterior.cut_short and linear_posterior is not None:
-            return simple, dataclasses.replace(linear_posterior, cut_short=True)
-        if posterior.cut_short or not learns:
-            return rich, posterior
-        found, posterior = fit_learned(
-            *(observed, self._priors(), amplitudes, sample, posterior),
+        found_by_random = self._searched(rich, observed.graph, rng, budget, ROUGHLY if learns else None)
+        if kind == "auto" and found_by_random.posterior.cut_short:
+            return found._replace(posterior=dataclasses.replace(found.posterior, cut_short=True))
+        found = found_by_random
+        if found.posterior.cut_short or not learns:
+            return found
+        plain = plain.under(found.priors)
+        learned, posterior = fit_learned(
+            observed,
+            found.priors,
+            amplitudes,
+            lambda learned, tolerance: self._sample(
+                plain.and_also(learned.components), observed.graph, rng, budget, tolerance=tolerance
+            ),
+            found.posterior,
             rng=rng,
             n_units=self.n_units,
             annealing=self.annealing,
             budget=budget,
         )
-        return rich if found is None else mixture(found.components), posterior
+        return _Found(found.priors, found.evidence if learned is None else plain.and_also(learned.components), posterior)
 
     def _smooth(self, observed: Observed) -> list[LocalEvidence]:
         priors = self._priors()
@@ -214,12 +230,35 @@ class MetaCaDI(Method):
         share, precision = self.n_units / 4.0, self._priors().slope_precision
         return [Amplitude(0.1 * precision, share), Amplitude(precision, 8.0 * share)]
 
+    def _searched(
+        self,
+        evidence: MixtureEvidence,
+        told: BoolArray | None,
+        rng: np.random.Generator,
+        budget: Budget,
+        tolerance: float | None = None,
+    ) -> _Found:
+        """Graphs under the priors that the best one under the default chooses."""
+        rare, drift = self.target_rate == "evidence", self.variance_drift == "evidence"
+        priors, graph, searched = self._priors(), told, None
+        if rare or drift:
+            if graph is None:
+                searched = search.search_graphs(evidence, rng=rng, budget=budget, screening=self.screening)
+                graph = searched.best
+            chosen = chosen_priors(evidence, graph, priors, rare=rare, drift=drift)
+            if chosen != priors:
+                priors, evidence = chosen, evidence.under(chosen)
+                if searched is not None:
+                    searched = search.search_graphs(evidence, rng=rng, budget=budget, start=graph, screening=self.screening)
+        return _Found(priors, evidence, self._sample(evidence, told, rng, budget, searched, tolerance))
+
     def _sample(
         self,
         evidence: MixtureEvidence,
         told: BoolArray | None,
         rng: np.random.Generator,
         budget: Budget,
+        searched: Searched | None = None,
         tolerance: float | None = None,
     ) -> GraphPosterior:
         if told is not None:
@@ -229,7 +268,13 @@ class MetaCaDI(Method):
                 Memoised(evidence), rng=rng, n_samples=self.n_samples, budget=budget, annealing=self.annealing
             )
         return search.sample_graphs(
-            evidence, rng=rng, n_samples=self.n_samples, budget=budget, tolerance=tolerance, screening=self.screening
+            evidence,
+            rng=rng,
+            n_samples=self.n_samples,
+            budget=budget,
+            searched=searched,
+            tolerance=tolerance,
+            screening=self.screening,
         )
 
 
@@ -275,7 +320,13 @@ class MetaCaDIPaper(Method):
 
     def _configured(self) -> MetaCaDI:
         return MetaCaDI(
-            self.n_samples, engine="differentiable", features="learned", n_units=self.n_units, meta_learning="episodic"
+            self.n_samples,
+            engine="differentiable",
+            features="learned",
+            n_units=self.n_units,
+            meta_learning="episodic",
+            target_rate="fixed",
+            variance_drift="none",
         )
 
 

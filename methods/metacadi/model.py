@@ -49,6 +49,9 @@ class Priors:
         Probability that a variable is a target in an environment.
     slope_precision, intercept_precision, shape, rate : float
         Shared mechanism.
+    variance_drift : float
+        Variance of an environment's own noise precision, relative to the shared one squared; 0 where it is the same in all. It
+        also stands for what sample variances vary more than those of Gaussian noise.
     shift_strength : float
         Precision of the shift of a target's mean, for "shift" and "shift and scale".
     scale_strength : float
@@ -68,6 +71,7 @@ class Priors:
     intercept_precision: float = 0.1
     shape: float = 1.5
     rate: float = 0.05
+    variance_drift: float = 0.0
     shift_strength: float = 0.1
     scale_strength: float = 30.0
     fresh_shape: float = 1.0
@@ -271,18 +275,32 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
 def log_shift(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors) -> FloatArray:
     """The shared mechanism with its mean moved by N(0, variance / strength): log Z(S + S̃) − log Z(S) + ½ log(κ / (κ + n)).
 
-    S̃ are the Gram matrices with the shift integrated out, which takes g gᵀ / (κ + n) off them, g the sums of the columns.
+    Drift as in :func:`updated_log_evidence`. S̃ are the Gram matrices with the shift integrated out, which takes g gᵀ / (κ + n)
+    off them, g the sums of the columns.
     """
     strength = priors.shift_strength
     sums = grams[:, 0, :]
     deflated = grams - sums[:, :, None] * sums[:, None, :] / (strength + n_samples)[:, None, None]
-    return updated_log_evidence(deflated, n_samples, shared) + 0.5 * np.log(strength / (strength + n_samples))
+    return updated_log_evidence(deflated, n_samples, shared, priors) + 0.5 * np.log(strength / (strength + n_samples))
 
 
-def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Posterior) -> FloatArray:
-    """Log density of each environment under the shared mechanism, log Z(S + S_new) − log Z(S), float64 (E,)."""
-    joined, _ = log_evidence(shared.gram + grams, shared.n_samples + n_samples, shared.prior)
-    return joined - shared.log_evidence
+def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors) -> FloatArray:
+    """Log density of each environment under the shared mechanism, float64 (E,).
+
+    log Z(S + S_new) − log Z(S), but that an environment's own noise variance follows IG(a', b a' / a), 1 / a' = 1 / a + drift,
+    where IG(a, b) is the posterior of the shared one.
+    """
+    joined, rate = log_evidence(shared.gram + grams, shared.n_samples + n_samples, shared.prior)
+    half_n, share = 0.5 * n_samples, 1.0 / (1.0 + priors.variance_drift * shared.shape)
+
+    def of_variance(shape: float, before: float) -> FloatArray:
+        after, new_shape = before + (rate - shared.rate), shape + half_n
+        return np.asarray(
+            shape * np.log(before) - new_shape * np.log(after) + special.gammaln(new_shape) - special.gammaln(shape)
+        )
+
+    drifting = of_variance(share * shared.shape, share * shared.rate) - of_variance(shared.shape, shared.rate)
+    return np.asarray(joined - shared.log_evidence + drifting)
 
 
 def log_mean_and_variance(

@@ -207,23 +207,27 @@ class ClosedForms:
         grams, n = self.data.grams, self.data.n_samples
         n_rest, rest = self._rest(keep)
         shape_rest = self.shape[:, None] + 0.5 * n_rest
-        shape_joined = shape_rest + 0.5 * n
         rest = rest + _prior_gram(self.precision, self.prior["rate"])[:, None]
         of_rest, of_joined = _cholesky(rest), _cholesky(rest + grams)
         log_rate_rest, log_rate_joined = _log_rate(of_rest), _log_rate(of_joined)
 
-        # No target: log Z(S + S_new) − log Z(S).
+        # No target: log Z(S + S_new) − log Z(S), the variance free to drift.
+        share = 1.0 / (1.0 + self.prior["variance_drift"] * shape_rest)
+        shape_own, log_rate_own = share * shape_rest, share.log() + log_rate_rest
+        shape_joined, rate_gone = shape_own + 0.5 * n, (1.0 - share) * log_rate_rest.exp()
         gain = -0.5 * n * _LOG_2_PI + _half_log_det(of_rest) - _half_log_det(of_joined)
-        gain = gain + shape_rest * log_rate_rest + shape_joined.lgamma() - shape_rest.lgamma()
-        unchanged = gain - shape_joined * log_rate_joined
+        gain = gain + shape_own * log_rate_own + shape_joined.lgamma() - shape_own.lgamma()
+        unchanged = gain - shape_joined * (log_rate_joined.exp() - rate_gone).log()
 
         # A shift takes g gᵀ / (κ + n) off the Gram matrix, g the sums of its columns, and leaves a share of each determinant.
         squares = torch.linalg.solve_triangular(of_joined, grams[..., :1], upper=False)[..., 0].square()
-        share = 1.0 / (self.prior["shift_strength"] + n)
-        log_left_of_features = torch.log1p(-share * squares[..., :-1].sum(dim=-1))
-        log_left_of_all = torch.log1p(-share * squares.sum(dim=-1))
-        log_rate_shifted = log_rate_joined + log_left_of_all - log_left_of_features
-        shift = gain - 0.5 * log_left_of_features - shape_joined * log_rate_shifted + _mean_term(self.log["shift_strength"], n)
+        shift_share = 1.0 / (self.prior["shift_strength"] + n)
+        log_left_of_features = torch.log1p(-shift_share * squares[..., :-1].sum(dim=-1))
+        log_left_of_all = torch.log1p(-shift_share * squares.sum(dim=-1))
+        rate_shifted = (log_rate_joined + log_left_of_all - log_left_of_features).exp() - rate_gone
+        shift = (
+            gain - 0.5 * log_left_of_features - shape_joined * rate_shifted.log() + _mean_term(self.log["shift_strength"], n)
+        )
 
         # Residuals at the mean of the shared mechanism, with a variance of their own.
         mean = torch.linalg.solve_triangular(of_rest[..., :-1, :-1].mT, of_rest[..., -1, :-1, None], upper=True)[..., 0]

@@ -6,6 +6,7 @@ Any score that decomposes over nodes will do (``LocalScores``). Not here: what a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,12 +93,76 @@ class Diagnostics:
     error: float
 
 
+class Searched(NamedTuple):
+    """What a search leaves behind, from which sampling can go on.
+
+    Parameters
+    ----------
+    state : RememberingState
+    best : bool (d, d)
+        DAG of highest score.
+    best_score : float
+    n_climbs : int
+        That led there.
+    screened : bool
+        Are gains estimated?
+    """
+
+    state: RememberingState
+    best: BoolArray
+    best_score: float
+    n_climbs: int
+    screened: bool
+
+
+def search_graphs(
+    scores: LocalScores,
+    *,
+    rng: np.random.Generator,
+    budget: Budget | None = None,
+    start: BoolArray | None = None,
+    max_failures: int | None = None,
+    screening: bool = True,
+) -> Searched:
+    """Look for the DAG of highest score.
+
+    Parameters
+    ----------
+    scores : LocalScores
+    rng : numpy.random.Generator
+    budget : Budget, optional
+    start : bool (d, d), optional
+        DAG from which to climb; without edges by default.
+    max_failures : int, optional
+        Perturbations in a row that may fail before the search stops; 4 d, at least 200, by default. It stops earlier where most
+        lead back to the same graph.
+    screening : bool
+        From ``MIN_SCREENED`` variables on compute exactly what may count, and estimate the other gains, if ``scores`` are
+        ``ScreenedScores``.
+    """
+    budget = Budget() if budget is None else budget
+    max_failures = max(200, 4 * scores.n_variables) if max_failures is None else max_failures
+    screened = screening and isinstance(scores, ScreenedScores) and scores.n_variables >= MIN_SCREENED
+    state = RememberingState(scores, local_search.SCREENING if screened else None)
+    if start is not None:
+        state.become(start)
+    n_climbs = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures)
+    rugged = state.n_met > 1 or n_climbs > 2 * max(local_search.MIN_PERTURBATIONS, scores.n_variables)
+    best, best_score = state.graph.copy(), state.score
+    if rugged and scores.n_variables <= MAX_SEARCHED_ELSEWHERE:
+        n_climbs += _search_elsewhere(state, rng=rng, budget=budget)
+        if state.optima and state.optima[0][0] > best_score:
+            best_score, best = state.optima[0]
+    return Searched(state, best, best_score, n_climbs, screened)
+
+
 def sample_graphs(
     scores: LocalScores,
     *,
     rng: np.random.Generator,
     n_samples: int = 100,
     budget: Budget | None = None,
+    searched: Searched | None = None,
     max_failures: int | None = None,
     tolerance: float | None = None,
     max_jumps: int | None = None,
@@ -112,9 +177,10 @@ def sample_graphs(
     n_samples : int
     budget : Budget, optional
         When it expires, what there is so far is returned. The empty graph's row of scores of each node is computed in any case.
+    searched : Searched, optional
+        By :func:`search_graphs`, under these scores; otherwise it is called.
     max_failures : int, optional
-        Perturbations in a row that may fail before the search stops; 4 d, at least 200, by default. It stops earlier where most
-        lead back to the same graph.
+        As it takes them.
     tolerance : float, optional
         Standard error of the frequency of every edge at which sampling stops; by default .5 / sqrt(n_samples), the worst of
         as many independent draws. It is estimated from paths that start at different optima, if the search met any; of a mode
@@ -122,8 +188,7 @@ def sample_graphs(
     max_jumps : int, optional
         At which sampling stops in any case; 20,000 by default, above 100 variables fewer in inverse proportion.
     screening : bool
-        From ``MIN_SCREENED`` variables on compute exactly what may count, and estimate the other gains, if ``scores`` are
-        ``ScreenedScores``.
+        As it takes it.
 
     Raises
     ------
@@ -136,17 +201,10 @@ def sample_graphs(
         if not value > 0:
             raise InputError(f"{name} must be positive, got {value}")
     budget = Budget() if budget is None else budget
-    max_failures = max(200, 4 * scores.n_variables) if max_failures is None else max_failures
-    screened = screening and isinstance(scores, ScreenedScores) and scores.n_variables >= MIN_SCREENED
-    state = RememberingState(scores, local_search.SCREENING if screened else None)
-    n_climbs = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures)
+    if searched is None:
+        searched = search_graphs(scores, rng=rng, budget=budget, max_failures=max_failures, screening=screening)
+    state, best, best_score, n_climbs, screened = searched
     small = scores.n_variables < MIN_SCREENED
-    rugged = state.n_met > 1 or n_climbs > 2 * max(local_search.MIN_PERTURBATIONS, scores.n_variables)
-    best, best_score = state.graph.copy(), state.score
-    if rugged and scores.n_variables <= MAX_SEARCHED_ELSEWHERE:
-        n_climbs += _search_elsewhere(state, rng=rng, budget=budget)
-        if state.optima and state.optima[0][0] > best_score:
-            best_score, best = state.optima[0]
     n_search_requests = state.table.n_requests
     if screened:
         state.consult(RowTable(scores, SCREENING))

@@ -175,7 +175,7 @@ def test_other_priors_reach_the_compiled_code():
     parents = np.array([False, True, False, True, False])
     base = Evidence(observed, PRIORS).score(0, parents)
     for name in Priors.__dataclass_fields__:
-        other = Priors(**{name: 1.3 * getattr(PRIORS, name)})
+        other = Priors(**{name: 1.3 * getattr(PRIORS, name) or 0.05})
         evidence = Evidence(observed, other)
         first_guesses = np.full((1, 3), 0.7)
         wanted, _ = local_evidence(fixed, possible, 0, [1, 3], other, first_guesses)

@@ -183,7 +183,7 @@ def test_few_shot_targets_after_interventions_of_one_kind(mode):
                 shared = evidence.shared_mechanism(i, graph[:, i])
                 grams = new.regression(i, np.flatnonzero(graph[:, i]))
                 changed = log_mixture(log_alternatives(grams, new.n_samples, shared, priors), priors)
-                odds[:, i] = changed - updated_log_evidence(grams, new.n_samples, shared)
+                odds[:, i] = changed - updated_log_evidence(grams, new.n_samples, shared, priors)
             precision.append(average_precision_score(truth.ravel(), odds.ravel()))
         gains.append(precision[1] - precision[0])
     assert np.mean(gains) > 2 * np.std(gains, ddof=1) / np.sqrt(len(gains))

@@ -1,5 +1,7 @@
 """The closed forms against integrals that are done numerically or by another route."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from metacadi_reference import Sums, alternatives
@@ -89,17 +91,23 @@ def test_shift_without_parents_is_its_integral(n):
 
 @pytest.mark.parametrize("n", [1, 3, 12])
 @pytest.mark.parametrize("shifted", [False, True])
-def test_new_samples_follow_a_multivariate_t(n, shifted):
-    """Conditional on what the shared mechanism has seen, a common shift adds 11ᵀ / strength to the scale matrix."""
+@pytest.mark.parametrize("drift", [0.0, 0.05, 1.0])
+def test_new_samples_follow_a_multivariate_t(n, shifted, drift):
+    """Conditional on what the shared mechanism has seen.
+
+    A common shift adds 11ᵀ / strength to the scale matrix, and drift takes degrees of freedom.
+    """
+    priors = dataclasses.replace(PRIORS, variance_drift=drift)
     rng = np.random.default_rng(n)
     known, (features, y) = draw(rng, 10, 2), draw(rng, n, 2, slope=2.0)
     shared = seen(*known)
     scale = np.eye(n) + features @ shared.covariance @ features.T
     if shifted:
         scale += np.ones((n, n)) / PRIORS.shift_strength
-    wanted = stats.multivariate_t(features @ shared.mean, shared.rate / shared.shape * scale, df=2 * shared.shape).logpdf(y)
+    freedom = 2 / (1 / shared.shape + drift)
+    wanted = stats.multivariate_t(features @ shared.mean, shared.rate / shared.shape * scale, df=freedom).logpdf(y)
     new = gram(features, y)[None], np.array([float(n)]), shared
-    found = log_shift(*new, PRIORS) if shifted else updated_log_evidence(*new)
+    found = log_shift(*new, priors) if shifted else updated_log_evidence(*new, priors)
     assert found[0] == pytest.approx(wanted, abs=1e-9)
 
 

@@ -21,6 +21,7 @@ PRIORS = Priors(
     hard_strength=0.3,
     fresh_shape=1.3,
     scale_strength=20.0,
+    variance_drift=0.05,
 )
 BASES = {"linear": Basis(D), "with functions and products": Basis(D, (np.sin,), ((0, 0),), (2.0, 5.0))}
 NAMES = [f.name for f in dataclasses.fields(Priors)]
