@@ -82,12 +82,16 @@ def sampled_mechanisms(evidence: MixtureEvidence, graph_samples: BoolArray, weig
     weights : float64 (S,)
         Normalised.
     """
-    return tuple(_mechanisms(evidence, i, graph_samples[:, :, i], weights) for i in range(evidence.n_variables))
+    vary = (graph_samples != graph_samples[:1]).any(axis=(0, 1))
+    return tuple(_mechanisms(evidence, i, graph_samples[: None if vary[i] else 1, :, i], weights) for i in range(len(vary)))
 
 
 def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, weights: FloatArray) -> Mechanisms:
-    distinct, of_sample = np.unique(parents, axis=0, return_inverse=True)
-    of_sample = of_sample.reshape(-1)
+    """Of variable i with ``parents``, bool (S, d), or (1, d) where they are the same in all samples."""
+    place: dict[bytes, int] = {}
+    of_sample = np.array([place.setdefault(p.tobytes(), len(place)) for p in parents])
+    distinct = [np.frombuffer(p, dtype=np.bool_) for p in place]
+    of_sample = np.broadcast_to(of_sample, len(weights))
     shares = np.bincount(of_sample, weights, len(distinct))
     of_parent_set, targets = [], np.zeros(evidence.n_environments)
     for p, share in zip(distinct, shares, strict=True):

@@ -66,6 +66,8 @@ class Basis:
 
     def columns(self, parents: IntArray) -> IntArray:
         """Features of a parent set, int (m - 1,)."""
+        if not self.products:
+            return self.own[parents].ravel()
         chosen = [np.append(self.own[j], self.pairs[j, parents[:a]].ravel()) for a, j in enumerate(parents)]
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.intp)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.types import FloatArray
-from methods.metacadi.compiled import compiled
+from methods.metacadi.compiled import compiled, reassociated
 from methods.metacadi.lanes import (
     HALF,
     WIDTH,
@@ -61,8 +61,8 @@ class Data(NamedTuple):
         Terms that depend on the number of samples alone, in lanes; rows as below.
     hard : float64 (d, 8 E)
         Log density of each variable under a hard intervention, in lanes.
-    starts : float64 (n_starts, 8 E)
-        First guesses that an environment follows the shared mechanism, in lanes.
+    starts : float64 (1 or d, n_starts, 8 E)
+        First guesses that an environment follows the shared mechanism, in lanes; the same or others for each variable.
     cooling : float64 (n_rounds,)
         Inverse temperature of each coordinate update.
     log_weights : tuple of float
@@ -102,40 +102,102 @@ def toggle_scores(data: Any, prior: Any, i: Any, parents: Any, candidates: Any) 
     for a in range(p):
         is_parent[parents[a]] = True
     # Parent sets of like size stand side by side: removals, the set itself, additions.
-    order = np.empty(d, dtype=np.intp)
-    position = 0
+    changes, n = np.empty(d, dtype=np.intp), 0
     for a in range(p):
-        order[position] = parents[a]
-        position += 1
-    order[position] = i
-    position += 1
+        changes[n] = parents[a]
+        n += 1
+    changes[n] = i
+    n += 1
     for j in range(d):
         if j != i and not is_parent[j] and candidates[j]:
-            order[position] = j
-            position += 1
-    scores = np.full(d, -np.inf)
+            changes[n] = j
+            n += 1
+    scores, keep = np.full(d, -np.inf), np.empty(data.gram.shape[1])
+    _score_changes(data, prior, i, parents, changes[:n], scores, keep)
+    return scores, keep
+
+
+@compiled
+def screened_row(data: Any, prior: Any, i: Any, parents: Any, likely: Any, least_gain: Any, optimistic: Any) -> Any:
+    """Gains of single changes of (i, parents), exact where they may matter, else estimates.
+
+    Exact are removals, additions estimated at ``least_gain`` or more, and as many of ``likely``, int (n,), none of them a
+    parent, as cost nothing beside the removals. Estimates are what an addition gains if targets stay as they are or, where
+    ``optimistic``, the greater of that and what it gains if there never were any: a better parent explains what passed for
+    interventions, so that the former is often tens of nats too low.
+
+    Returns
+    -------
+    own : float
+        Score of (i, parents).
+    gains : float64 (d,)
+        -inf for i.
+    exact : bool (d,)
+    keep : float64 (E,)
+        Probability that each environment follows the shared mechanism.
+    """
+    d, p = data.own.shape[0], parents.shape[0]
+    changes, n = np.empty(d, dtype=np.intp), p + 1
+    changes[:p] = parents
+    changes[p] = i
+    for k in range(min(len(likely), (HALF - n % HALF) % HALF)):
+        changes[n] = likely[k]
+        n += 1
+    scores, keep = np.empty(d), np.empty(data.gram.shape[1])
+    exact = np.zeros(d, dtype=np.bool_)
+    _score_changes(data, prior, i, parents, changes[:n], scores, keep)
+    for k in range(n):
+        exact[changes[k]] = True
+    own = scores[i]
+    estimates = estimated_gains(data, prior, i, parents, keep)
+    if optimistic:
+        estimates = np.maximum(estimates, estimated_gains(data, prior, i, parents, np.ones_like(keep)))
+    n = 0
+    for j in range(d):
+        if not exact[j] and estimates[j] >= least_gain:
+            changes[n] = j
+            n += 1
+    if n > 0:
+        unused = np.empty_like(keep)
+        _score_changes(data, prior, i, parents, changes[:n], scores, unused)
+        for k in range(n):
+            exact[changes[k]] = True
+    for j in range(d):
+        scores[j] = scores[j] - own if exact[j] else estimates[j]
+    scores[i] = -np.inf
+    return own, scores, exact, keep
+
+
+@compiled
+def _score_changes(data: Any, prior: Any, i: Any, parents: Any, changes: Any, scores: Any, own_keep: Any) -> None:
+    """Score of (i, parents xor j) for each j of ``changes``, int (n,), into place j of ``scores``.
+
+    No change is j = i, and its keep probabilities go into ``own_keep``.
+    """
+    p, n = parents.shape[0], changes.shape[0]
     batch_scores, keep = np.empty(WIDTH), np.empty(data.gram.shape[1] * HALF)
-    own_keep = np.empty(data.gram.shape[1])
     members, sizes = np.empty((HALF, p + 1), dtype=np.intp), np.empty(WIDTH)
-    for first in range(0, position, HALF):
+    for first in range(0, n, HALF):
         for lane in range(HALF):
-            j = order[min(first + lane, position - 1)]
-            size = 0
+            j = changes[min(first + lane, n - 1)]
+            size, is_new = 0, j != i
             for a in range(p):
                 if parents[a] != j:
                     members[lane, size] = parents[a]
                     size += 1
-            if j != i and not is_parent[j]:
+                else:
+                    is_new = False
+            if is_new:
                 members[lane, size] = j
                 size += 1
             sizes[lane] = sizes[lane + HALF] = size
         _score_sets(data, prior, i, members, sizes, batch_scores, keep)
-        for lane in range(min(HALF, position - first)):
-            scores[order[first + lane]] = batch_scores[lane] + data.constant
-            if order[first + lane] == i:
+        for lane in range(min(HALF, n - first)):
+            j = changes[first + lane]
+            scores[j] = batch_scores[lane] + data.constant
+            if j == i:
                 for e in range(own_keep.shape[0]):
                     own_keep[e] = keep[e * HALF + lane]
-    return scores, own_keep
 
 
 @compiled
@@ -298,24 +360,13 @@ def _append(
     return 0.5 * np.log(precision / factor[row, row] ** 2)
 
 
-@compiled
+@reassociated
 def _weighted_sum(gram: Any, fixed_gram: Any, a: Any, b: Any, keep: Any) -> Any:
-    """Entry of S; eight sums side by side, which need not wait for each other."""
-    place = _place(a, b)
-    n = keep.shape[0]
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    for e in range(0, n - 7, 8):
-        s0 += keep[e] * gram[place, e]
-        s1 += keep[e + 1] * gram[place, e + 1]
-        s2 += keep[e + 2] * gram[place, e + 2]
-        s3 += keep[e + 3] * gram[place, e + 3]
-        s4 += keep[e + 4] * gram[place, e + 4]
-        s5 += keep[e + 5] * gram[place, e + 5]
-        s6 += keep[e + 6] * gram[place, e + 6]
-        s7 += keep[e + 7] * gram[place, e + 7]
-    for e in range(n - n % 8, n):
-        s0 += keep[e] * gram[place, e]
-    return fixed_gram[place, 0] + (((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)))
+    """Entry of S."""
+    place, total = _place(a, b), 0.0
+    for e in range(keep.shape[0]):
+        total += keep[e] * gram[place, e]
+    return fixed_gram[place, 0] + total
 
 
 # Eight parent sets in two environments at once --------------------------------------------------------------------------------
@@ -570,7 +621,7 @@ def _score_blocks(
     data: Any, prior: Any, i: Any, blocks: Any, fixed: Any, relative: Any, sizes: Any, scores: Any, keep: Any
 ) -> None:
     """Scores of eight regressions from their packed Gram matrices; ``fixed`` becomes the prior and what is observational."""
-    of_size, hard, starts = data.of_size, data.hard[i], data.starts
+    of_size, hard, starts = data.of_size, data.hard[i], data.starts[min(i, data.starts.shape[0] - 1)]
     m, n_rounds = relative.shape[0] // WIDTH - 1, data.cooling.shape[0]
     packed = (m + 1) * (m + 2) // 2
     n_pairs = blocks.shape[0] // (packed * WIDTH)

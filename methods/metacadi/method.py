@@ -162,9 +162,9 @@ class MetaCaDI(Method):
 
     def warm_up(self) -> None:
         """Compile, or read what was compiled before, and import torch where it may be needed."""
-        search.warm_up()
         X = np.random.default_rng(0).normal(size=(20, 3))
         observed = Observed((Environment(X, is_observational=True), Environment(X)))
+        search.warm_up(MixtureEvidence([Evidence(observed, Priors())]))
         for features in ("linear", "random"):
             MetaCaDI(n_samples=1, features=features).fit(observed, rng=np.random.default_rng(0))
         if self.features in ("auto", "learned") and importlib.util.find_spec("torch") is not None:

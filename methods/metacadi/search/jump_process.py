@@ -331,6 +331,7 @@ def exchange(state: Any, rows: Any, exchanges: Any, k: Any, uniform: Any, score:
             if place < 0:
                 state.counts[WANTED] = i
                 state.wanted[:] = state.parents[i]
+                state.barred[:] = state.descendants[i]
                 undo(state, rows, n_logged)
                 return MISSING
         other += rows.own[place]

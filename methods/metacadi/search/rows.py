@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bench.types import BoolArray, FloatArray
 from methods.metacadi.compiled import compiled
 from methods.metacadi.evidence import LocalScores
+from methods.metacadi.model import IntArray
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -61,8 +62,15 @@ class ScreenedScores(LocalScores, Protocol):
     def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
         """As ``toggles`` for j among the parents or ``candidates``, bool (d,), alone; −inf for others."""
 
-    def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
-        """Estimates of the gains of additions, float64 (d,), many times cheaper; inf where there is none."""
+    def screened_row(
+        self, i: int, parents: BoolArray, likely: IntArray, least_gain: float, *, optimistic: bool
+    ) -> tuple[float, FloatArray, BoolArray]:
+        """As ``toggles``, and where gains are exact, bool (d,), and not estimates, which are many times cheaper.
+
+        Exact are at least those of removals and of additions that are estimated to gain ``least_gain`` or more. Of ``likely``,
+        int (n,), which are no parents, as many as cost little. Infinite estimates are none; optimistic ones are seldom far too
+        low.
+        """
 
 
 class Screening(NamedTuple):
@@ -109,13 +117,18 @@ class RowTable:
         # The salts only spread rows over slots, and a key is no proof, so they need be neither new nor secret.
         salts = np.random.default_rng(0).integers(np.iinfo(np.int64).min, np.iinfo(np.int64).max, size=2 * d)
         self.rows = _with_capacity(min(self._max_rows, 4 * d + 64), d, salts)
+        self._latest = np.full(d, -1)
 
-    def add(self, node: int, parents: BoolArray) -> bool:
-        """Ask for a row and keep it; True where all others had to be forgotten for it."""
+    def add(self, node: int, parents: BoolArray, barred: BoolArray | None = None) -> bool:
+        """Ask for a row and keep it; True where all others had to be forgotten for it.
+
+        Of no interest, but computed where it costs nothing, is what additions of ``barred``, bool (d,), gain.
+        """
         forgets = self._n_rows == self._max_rows
         if forgets:
             self._n_rows = 0
             self.rows.slots[:] = 0
+            self._latest[:] = -1
         elif self._n_rows == len(self.rows.own):
             self._grow()
         self.n_requests += 1
@@ -124,11 +137,28 @@ class RowTable:
             rows.own[place], rows.gains[place] = self._scores.toggles(node, parents)
             rows.exact[place] = True
         else:
-            self._add_screened(place, node, parents, self._screening)
-        rows.nodes[place], rows.parents[place], rows.keys[place] = node, parents, key_of(rows.salts, node, parents)
-        _enter(rows, place)
+            scores, (least_gain, optimism, relative) = cast(ScreenedScores, self._scores), self._screening
+            barred = parents if barred is None else parents | barred
+            likely = _most_promising(rows, self._latest[node], node, barred)
+            rows.own[place], rows.gains[place], rows.exact[place] = scores.screened_row(
+                node, parents, likely, least_gain, optimistic=optimism > 0.0
+            )
+            _be_optimistic(rows, place, optimism, relative)
+        _enter(rows, place, node, parents)
+        self._latest[node] = place
         self._n_rows += 1
         return forgets
+
+    @property
+    def is_screened(self) -> bool:
+        return self._screening is not None
+
+    def renew(self, node: int) -> int:
+        """Forget the rows of a node; by how much, as exclusive or, its keys change."""
+        salts, place = self.rows.salts, len(self._latest) + node
+        before, salts[place] = salts[place], _next_salt(salts[place])
+        self._latest[node] = -1
+        return int(before ^ salts[place])
 
     def refine(self, node: int, parents: BoolArray, wanted: int, barred: BoolArray) -> None:
         """Compute an estimated gain of a row that there is, and those of the best others that are not ``barred``, bool (d,).
@@ -144,21 +174,6 @@ class RowTable:
         chosen[best[estimates[best] > -np.inf]] = True
         self._compute(place, node, parents, chosen)
 
-    def _add_screened(self, place: int, node: int, parents: BoolArray, screening: Screening) -> None:
-        scores, rows = cast(ScreenedScores, self._scores), self.rows
-        nothing = np.zeros(len(parents), dtype=np.bool_)
-        # Estimates rest on the targets that the first computation finds.
-        rows.own[place], known = scores.toggles_among(node, parents, nothing)
-        estimates = scores.estimated_gains(node, parents)
-        rows.exact[place] = parents
-        rows.exact[place, node] = True
-        rows.gains[place] = np.where(rows.exact[place], known, estimates)
-        estimated = ~rows.exact[place] & np.isfinite(estimates)
-        rows.gains[place, estimated] += screening.optimism + screening.relative_optimism * np.abs(estimates[estimated])
-        of_interest = (estimates >= screening.least_gain) & ~rows.exact[place]
-        if of_interest.any():
-            self._compute(place, node, parents, of_interest)
-
     def _compute(self, place: int, node: int, parents: BoolArray, chosen: BoolArray) -> None:
         _, gains = cast(ScreenedScores, self._scores).toggles_among(node, parents, chosen)
         self.rows.gains[place, chosen] = gains[chosen]
@@ -170,7 +185,7 @@ class RowTable:
         for before, after in zip(old[1:-1], self.rows[1:-1], strict=True):
             after[:n] = before
         for place in range(n):
-            _enter(self.rows, place)
+            _link(self.rows, place)
 
 
 def _with_capacity(n: int, d: int, salts: Int64Array) -> Rows:
@@ -185,6 +200,11 @@ def _with_capacity(n: int, d: int, salts: Int64Array) -> Rows:
         np.empty((n, d), dtype=np.bool_),
         salts,
     )
+
+
+def _next_salt(salt: np.int64) -> np.int64:
+    """A number that has nothing to do with it: a step of a linear congruential generator."""
+    return np.int64((int(salt) * 6364136223846793005 + 1442695040888963407 + 2**63) % 2**64 - 2**63)
 
 
 @compiled
@@ -216,7 +236,44 @@ def find(rows: Any, key: Any, node: Any, parents: Any) -> Any:
 
 
 @compiled
-def _enter(rows: Any, place: Any) -> None:
+def _most_promising(rows: Any, place: Any, node: Any, barred: Any) -> Any:
+    """Additions of greatest gain in the row at ``place``, one fewer than stand side by side; none where there is no row."""
+    n, chosen, gains = 0, np.empty(SIDE_BY_SIDE - 1, dtype=np.intp), np.empty(SIDE_BY_SIDE - 1)
+    if place < 0:
+        return chosen[:0]
+    for j in range(len(barred)):
+        if j == node or barred[j]:
+            continue
+        gain = -rows.gains[place, j] if rows.parents[place, j] else rows.gains[place, j]
+        if n == len(chosen):
+            if gain <= gains[n - 1]:
+                continue
+            n -= 1
+        k = n
+        while k > 0 and gains[k - 1] < gain:
+            chosen[k], gains[k] = chosen[k - 1], gains[k - 1]
+            k -= 1
+        chosen[k], gains[k] = j, gain
+        n += 1
+    return chosen[:n]
+
+
+@compiled
+def _be_optimistic(rows: Any, place: Any, optimism: Any, relative: Any) -> None:
+    for j in range(rows.gains.shape[1]):
+        gain = rows.gains[place, j]
+        if not rows.exact[place, j] and abs(gain) < np.inf:
+            rows.gains[place, j] = gain + optimism + relative * abs(gain)
+
+
+@compiled
+def _enter(rows: Any, place: Any, node: Any, parents: Any) -> None:
+    rows.nodes[place], rows.parents[place], rows.keys[place] = node, parents, key_of(rows.salts, node, parents)
+    _link(rows, place)
+
+
+@compiled
+def _link(rows: Any, place: Any) -> None:
     mask = len(rows.slots) - 1
     slot = rows.keys[place] & mask
     while rows.slots[slot] != 0:

@@ -55,7 +55,7 @@ class Arrays(NamedTuple):
     wanted : bool (d,)
         Parents of the missing row, or of the row of the estimated gain.
     barred : bool (d,)
-        What need not be computed with that gain.
+        What is no parent that matters with that row or gain.
     counts : int64 (5,)
     """
 
@@ -84,12 +84,14 @@ class GraphState:
 
     Attributes
     ----------
+    scores : LocalScores
     arrays : Arrays
     table : RowTable
     """
 
     def __init__(self, scores: LocalScores, screening: Screening | None = None) -> None:
         d = scores.n_variables
+        self.scores = scores
         self.table = RowTable(scores, screening)
         nothing = np.zeros(d, dtype=np.bool_)
         self.arrays = Arrays(
@@ -112,6 +114,10 @@ class GraphState:
     def graph(self) -> BoolArray:
         """Row i holds the children of i, bool (d, d). Read it, or copy it; change it by operations."""
         return self.arrays.graph
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.arrays.counts[N_EDGES])
 
     @property
     def gains(self) -> FloatArray:
@@ -144,7 +150,7 @@ class GraphState:
                 node = int(counts[WANTED])
                 self.table.refine(node, self.arrays.wanted, int(counts[WANTED_PARENT]), self.arrays.barred)
                 self.arrays.stale[node] |= NEW_GAINS
-            elif self.table.add(int(counts[WANTED]), self.arrays.wanted):
+            elif self.table.add(int(counts[WANTED]), self.arrays.wanted, self.arrays.barred):
                 self.arrays.places[:] = -1
                 self.arrays.stale[:] |= NEW_GAINS
         return True
@@ -189,6 +195,7 @@ def settle(state: Any, rows: Any) -> Any:
             if place < 0:
                 state.counts[WANTED] = i
                 state.wanted[:] = state.parents[i]
+                state.barred[:] = state.descendants[i]
                 return MISSING
             state.places[i] = place
     state.counts[N_SETTLED] = state.counts[N_LOGGED]

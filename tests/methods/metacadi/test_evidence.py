@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from metacadi_reference import local_evidence
 
+from bench.registry import make_problem
 from bench.types import Environment, Observed
-from methods.metacadi.evidence import Evidence, Memoised, MixtureEvidence, starts
+from methods.metacadi.evidence import Evidence, Memoised, MixtureEvidence, NearbyEvidence, starts
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.model import Priors
+from methods.metacadi.scaling import Scaling
 
 PRIORS = Priors()
 
@@ -287,3 +289,41 @@ def test_several_starts_score_at_least_as_high_as_one():
         gains.append(evidence.score(0, np.zeros(2, dtype=bool)) - one)
     assert min(gains) > -1e-8
     assert max(gains) > 0.1
+
+
+def test_nearby_scores_are_those_where_they_start_and_seldom_far_from_them_around():
+    """Around the true graph of ten variables: equal at it, and of all single changes nine in ten within half a nat."""
+    problem = make_problem("synthetic[n_variables=10,n_environments=10,n_observational=200,n_per_environment=50]", seed=3)
+    scaling = Scaling.of(problem.observed)
+    exact = Evidence(Observed(tuple(scaling.of_environment(e) for e in problem.observed.environments)), PRIORS)
+    graph = problem.truth.adjacency.astype(bool)
+    nearby = NearbyEvidence(exact, graph)
+    differences = []
+    for i in range(10):
+        own, gains = nearby.toggles(i, graph[:, i])
+        expected, expected_gains = exact.toggles(i, graph[:, i])
+        assert own == pytest.approx(expected, abs=1e-3)
+        others = np.arange(10) != i
+        differences.append(gains[others] - expected_gains[others])
+    assert (np.abs(np.concatenate(differences)) < 0.5).mean() > 0.9
+
+
+@pytest.mark.parametrize("with_observational", [True, False])
+def test_a_screened_row_has_the_gains_of_a_full_one_where_it_says_so(with_observational):
+    X = np.random.default_rng(0).normal(size=(3, 40, 20))
+    X[..., 4] += X[..., 7]
+    known = [with_observational, False, False]
+    evidence = Evidence(Observed(tuple(map(Environment, X, known))), PRIORS)
+    parents = np.isin(np.arange(20), [1, 7])
+    full_own, full = evidence.toggles(4, parents)
+    estimates = evidence.estimated_gains(4, parents)
+    own, gains, exact = evidence.screened_row(4, parents, np.arange(8, 20), np.inf, optimistic=False)
+    assert own == pytest.approx(full_own, abs=1e-8)
+    np.testing.assert_array_equal(np.flatnonzero(exact), [1, 4, 7, 8, 9, 10, 11, 12])  # eight side by side, itself among them
+    np.testing.assert_allclose(gains[exact], full[exact], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(gains[~exact], estimates[~exact], rtol=0, atol=1e-8)
+    _, of_interest, exact = evidence.screened_row(4, parents, np.arange(0), float(np.median(estimates)), optimistic=False)
+    np.testing.assert_array_equal(exact, parents | (np.arange(20) == 4) | (estimates >= np.median(estimates)))
+    np.testing.assert_allclose(of_interest[exact], full[exact], rtol=0, atol=1e-8)
+    _, daring, _ = evidence.screened_row(4, parents, np.arange(0), np.inf, optimistic=True)
+    assert (daring[estimates > -np.inf] >= estimates[estimates > -np.inf] - 1e-12).all()

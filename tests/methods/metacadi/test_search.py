@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 
 from bench import graphs
 from bench.errors import InputError
-from bench.types import BoolArray, Budget, FloatArray
-from methods.metacadi.evidence import Evidence
+from bench.types import BoolArray, Budget, Environment, FloatArray, Observed
+from methods.metacadi import kernel
+from methods.metacadi import search as search_package
+from methods.metacadi.evidence import Evidence, MixtureEvidence
 from methods.metacadi.model import Priors
-from methods.metacadi.search import exchanges, jump_process, local_search, rows, sample_graphs, state, warm_up
+from methods.metacadi.search import exchanges, jump_process, local_search, rows, sample_graphs, scout, state, warm_up
 from methods.metacadi.search.exchanges import RememberingState
 from methods.metacadi.search.jump_process import JumpProcess, Rates, choose, standard_errors, weigh
 from methods.metacadi.search.local_search import climb, perturb, search
-from methods.metacadi.search.rows import RowTable, find, key_of
+from methods.metacadi.search.rows import Int64Array, RowTable, find, key_of
 from methods.metacadi.search.state import GraphState, settle, toggle_all
 
 
@@ -80,6 +82,16 @@ class ScreenedGaussianScores(GaussianScores):
         self.n_screened_requests += 1
         own, gains = self.toggles(i, parents)
         return own, np.where(candidates | parents, gains, -np.inf)
+
+    def screened_row(
+        self, i: int, parents: BoolArray, likely: Int64Array, least_gain: float, *, optimistic: bool
+    ) -> tuple[float, FloatArray, BoolArray]:
+        own, gains = self.toggles(i, parents)
+        estimates = self.estimated_gains(i, parents)
+        exact = parents | (estimates >= least_gain)
+        exact[i] = True
+        self.n_screened_requests += 1
+        return own, np.where(exact, gains, estimates), exact
 
     def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
         _, gains = self.toggles(i, parents)
@@ -345,7 +357,9 @@ def test_the_search_stops_early_where_all_perturbations_lead_back() -> None:
             return float(worth @ parents), gains
 
     one, many = GraphState(OneOptimum()), GraphState(GaussianScores(linear_gaussian(9, 30, seed=3)[1], 30))
-    n_climbs = [search(there, rng=np.random.default_rng(0), budget=Budget(), max_failures=200) for there in (one, many)]
+    n_climbs = [
+        search(there, rng=np.random.default_rng(0), budget=Budget(), max_failures=200).n_climbs for there in (one, many)
+    ]
     np.testing.assert_array_equal(one.graph, np.triu(np.ones((9, 9), dtype=bool), 1))
     assert n_climbs[0] == 1 + local_search.MIN_PERTURBATIONS < n_climbs[1]
 
@@ -395,6 +409,69 @@ def test_screening_happens_on_request_for_many_variables_and_scores_that_can(mon
     assert n_screened_requests() > 0
     assert n_screened_requests(screening=False) == 0
     assert sample_graphs(GaussianScores(covariance, 500), rng=np.random.default_rng(0)).best_score > 0.0
+
+
+# --- the scout ----------------------------------------------------------------------------------------------------------------
+
+
+def two_environments(d: int, n_samples: int = 60) -> Observed:
+    """A chain, and the same with every variable but the first shifted."""
+    noise = np.random.default_rng(d).normal(size=(2, n_samples, d))
+    noise[1, :, 1:] += 3.0
+    scaled = [np.cumsum(x, axis=1) / np.sqrt(np.arange(1, d + 1)) for x in noise]
+    return Observed((Environment(scaled[0], is_observational=True), Environment(scaled[1])))
+
+
+@pytest.mark.parametrize("screening", [None, scout.SCREENING])
+def test_a_scout_goes_where_the_search_does_for_fewer_rows_of_its_scores(screening: rows.Screening | None) -> None:
+    """Linear data of twelve variables: the same optimum as without it, and most rows are the scout's."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2, 200, 12))
+    X[1, :, 3] += 4.0
+    for j in range(1, 12):
+        X[..., j] += X[..., rng.integers(j)]
+    X = (X - X.mean(axis=(0, 1))) / X.std(axis=(0, 1))
+    evidence = MixtureEvidence([Evidence(Observed((Environment(X[0], is_observational=True), Environment(X[1]))), Priors())])
+
+    class Plain:
+        """Without cheaper scores beside it."""
+
+        n_variables = 12
+        toggles, toggles_among, screened_row = evidence.toggles, evidence.toggles_among, evidence.screened_row
+
+    with_scout, alone = (GraphState(scores, screening and local_search.SCREENING) for scores in (evidence, Plain()))
+    for there in (with_scout, alone):
+        search(there, rng=np.random.default_rng(0), budget=Budget(), max_failures=100)
+    assert with_scout.score == pytest.approx(alone.score, abs=1e-6)
+    assert with_scout.table.n_requests < 0.5 * alone.table.n_requests
+
+
+def test_a_scout_that_follows_finds_no_row_of_the_targets_before() -> None:
+    evidence = MixtureEvidence([Evidence(two_environments(5), Priors())])
+    empty, chain = np.zeros((5, 5), dtype=bool), np.eye(5, k=1, dtype=bool)
+    ahead = scout.Scout(evidence.nearby(empty), empty, None)
+    before = ahead.state.score
+    ahead.follow(chain)
+    np.testing.assert_array_equal(ahead.state.graph, chain)
+    expected = evidence.nearby(chain)
+    assert ahead.state.score == pytest.approx(sum(expected.score(i, chain[:, i]) for i in range(5)), abs=1e-9)
+    n_requests = ahead.state.table.n_requests
+    ahead.state.become(empty)
+    assert ahead.state.score == pytest.approx(sum(expected.score(i, empty[:, i]) for i in range(5)), abs=1e-9)
+    assert ahead.state.score != before or ahead.state.table.n_requests > n_requests
+    assert ahead.state.table.n_requests == n_requests + 4  # the first variable has had its parents all along
+
+
+def test_a_perturbation_that_adds_too_many_edges_is_given_up_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_search, "MAX_MORE_EDGES", -100)
+    there = GraphState(GaussianScores(linear_gaussian(9, 300, seed=3)[1], 300))
+    climb(there, rng=np.random.default_rng(0), budget=Budget())
+    there.clear_log()
+    before, score = there.graph.copy(), there.score
+    effort = search(there, rng=np.random.default_rng(0), budget=Budget(), max_failures=200)
+    np.testing.assert_array_equal(there.graph, before)
+    assert there.score == score
+    assert effort == (1 + local_search.MIN_PERTURBATIONS, 0.0)
 
 
 # --- sampling -----------------------------------------------------------------------------------------------------------------
@@ -713,6 +790,16 @@ def test_warm_up_compiles_everything_that_a_run_needs() -> None:
     assert all(compiled[kernel] for kernel in entries)
     _, covariance = linear_gaussian(10, 60, seed=1, strength=(0.2, 0.8))
     sample_graphs(GaussianScores(covariance, 60), rng=np.random.default_rng(0), n_samples=5)
+    assert {kernel: list(kernel.signatures) for kernel in kernels} == compiled
+
+
+def test_warm_up_compiles_what_many_variables_need_on_few() -> None:
+    """Screened rows and a scout, which a small warm-up would never meet by itself."""
+    few, many = (MixtureEvidence([Evidence(two_environments(d), Priors())]) for d in (3, search_package.MIN_SCREENED))
+    warm_up(few)
+    kernels = {f for module in (kernel, local_search, rows, state) for f in vars(module).values() if hasattr(f, "signatures")}
+    compiled = {kernel: list(kernel.signatures) for kernel in kernels}
+    sample_graphs(many, rng=np.random.default_rng(0), n_samples=5, max_jumps=20)
     assert {kernel: list(kernel.signatures) for kernel in kernels} == compiled
 
 
