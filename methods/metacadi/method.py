@@ -249,7 +249,15 @@ class MetaCaDI(Method):
             if chosen != priors:
                 priors, evidence = chosen, evidence.under(chosen)
                 if searched is not None:
-                    searched = search.search_graphs(evidence, rng=rng, budget=budget, start=graph, screening=self.screening)
+                    # From the best graph of scores that differ little, so that little is left to find.
+                    searched = search.search_graphs(
+                        evidence,
+                        rng=rng,
+                        budget=budget,
+                        start=graph,
+                        max_failures=search.FURTHER_FAILURES,
+                        screening=self.screening,
+                    )
         return _Found(priors, evidence, self._sample(evidence, told, rng, budget, searched, tolerance))
 
     def _sample(
