@@ -9,7 +9,7 @@ as interventions. Nor is a graph, or a target.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,6 @@ from methods.metacadi.evidence import MixtureEvidence
 from methods.metacadi.model import (
     WEIGHTS,
     IntArray,
-    Posterior,
     Priors,
     log_alternatives,
     shared_posterior,
@@ -183,21 +182,18 @@ def _log_densities(
             grams = np.stack([summary.regression(i, members) for summary in summaries[c]])
             n_samples = np.stack([summary.n_samples for summary in summaries[c]])
             shared = component.shared_mechanism(i, parents)
-            rests = _without_each(shared, grams[0], n_samples[0], keep, component.priors, len(members))
+            # The shared mechanism of all other environments, for each.
+            rest = shared_posterior(
+                shared.gram - keep[:, None, None] * grams[0],
+                shared.n_samples - keep * n_samples[0],
+                component.priors,
+                relative=shared.prior.precision / component.priors.slope_precision,
+                n_parents=len(members),
+            )
             table = np.empty((*n_samples.shape, 6))
-            for e, rest in enumerate(rests):
-                table[:, e, 0] = updated_log_evidence(grams[:, e], n_samples[:, e], rest, component.priors)
-                table[:, e, 1:] = log_alternatives(grams[:, e], n_samples[:, e], rest, component.priors).T
+            for of_part, part, n in zip(table, grams, n_samples, strict=True):
+                of_part[:, 0] = updated_log_evidence(part, n, rest, component.priors)
+                of_part[:, 1:] = log_alternatives(part, n, rest, component.priors).T
             found.append(table)
             found_shares.append(np.full(len(keep), share * probability[c] / probability[probability > _NEGLIGIBLE].sum()))
     return np.concatenate(found_shares), np.concatenate(found, axis=1)
-
-
-def _without_each(
-    shared: Posterior, grams: FloatArray, n_samples: FloatArray, keep: FloatArray, priors: Priors, n_parents: int
-) -> Iterator[Posterior]:
-    """The shared mechanism of all other environments, for each."""
-    relative = shared.prior.precision / priors.slope_precision
-    for gram, n, kept in zip(grams, n_samples, keep, strict=True):
-        rest = shared.gram - kept * gram
-        yield shared_posterior(rest, shared.n_samples - kept * n, priors, relative=relative.copy(), n_parents=n_parents)

@@ -70,8 +70,8 @@ class MetaCaDI(Method):
         What may happen to a target: five things, a priori alike, or one of them.
     meta_learning : {"none", "evidence", "episodic"}
         Learn from all environments which alternatives occur: not; so that the evidence is highest; or so that each environment
-        is predicted best from a few of its samples. Pays where interventions are of one kind; with a hundred variables chance
-        among the many that are no target drowns what targets say.
+        is predicted best from a few of its samples. Changes the targets, of new environments too, and only where interventions
+        are so clearly not of all kinds that it pays; the graph was found before.
     target_rate : {"evidence", "fixed"}
         How rare targets are: as the evidence of a first graph says, from one in ten down to one in a thousand; or one in ten.
     variance_drift : {"evidence", "none"}
@@ -115,7 +115,7 @@ class MetaCaDI(Method):
         n_units: Annotated[int, Ge(1)] = 16,
         adaptation: Adaptation = "closed_form",
         alternatives: Alternatives = "all",
-        meta_learning: MetaLearning = "none",
+        meta_learning: MetaLearning = "evidence",
         target_rate: Literal["evidence", "fixed"] = "evidence",
         variance_drift: Literal["evidence", "none"] = "evidence",
         average: bool = True,

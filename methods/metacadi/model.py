@@ -144,6 +144,8 @@ def split_by_knowledge(observed: Observed) -> tuple[tuple[Environment, ...], tup
 class Posterior:
     """Normal-Inverse-Gamma posterior of one mechanism, and the evidence of what it has seen.
 
+    Or one for each of E environments: every array then has a first axis more, and every float is an array (E,).
+
     Parameters
     ----------
     gram : float64 (m + 1, m + 1)
@@ -162,26 +164,31 @@ class Posterior:
     """
 
     gram: FloatArray
-    n_samples: float
+    n_samples: float | FloatArray
     mean: FloatArray
     covariance: FloatArray
-    shape: float
-    rate: float
-    log_evidence: float
+    shape: float | FloatArray
+    rate: float | FloatArray
+    log_evidence: float | FloatArray
     prior: MechanismPrior
     relearned_prior: MechanismPrior
 
 
 def shared_posterior(
-    gram: FloatArray, n_samples: float, priors: Priors, *, relative: FloatArray | None = None, n_parents: int | None = None
+    gram: FloatArray,
+    n_samples: float | FloatArray,
+    priors: Priors,
+    *,
+    relative: FloatArray | None = None,
+    n_parents: int | None = None,
 ) -> Posterior:
     """Posterior of a shared mechanism given the weighted sum of Gram matrices.
 
     Parameters
     ----------
-    gram : float64 (m + 1, m + 1)
+    gram : float64 (m + 1, m + 1) or (E, m + 1, m + 1)
         Of (intercept, features, variable).
-    n_samples : float
+    n_samples : float or float64 (E,)
         Sum of weights.
     priors : Priors
     relative : float64 (m,), optional
@@ -189,49 +196,49 @@ def shared_posterior(
     n_parents : int, optional
         m - 1 where None.
     """
-    relative = np.ones(len(gram) - 1) if relative is None else relative
-    n_parents = len(gram) - 2 if n_parents is None else n_parents
+    relative = np.ones(gram.shape[-1] - 1) if relative is None else relative
+    n_parents = gram.shape[-1] - 2 if n_parents is None else n_parents
     prior = priors.shared(relative, n_parents)
-    covariance = np.linalg.inv(gram[:-1, :-1] + np.diag(prior.precision))
-    evidence, rate = log_evidence(gram[None], np.array([n_samples]), prior)
+    covariance = np.linalg.inv(gram[..., :-1, :-1] + np.diag(prior.precision))
+    evidence, rate = log_evidence(gram, np.asarray(n_samples), prior)
     return Posterior(
         gram=gram,
         n_samples=n_samples,
-        mean=covariance @ gram[:-1, -1],
+        mean=(covariance @ gram[..., :-1, -1:])[..., 0],
         covariance=covariance,
         shape=prior.shape + 0.5 * n_samples,
-        rate=float(rate[0]),
-        log_evidence=float(evidence[0]),
+        rate=rate,
+        log_evidence=evidence,
         prior=prior,
         relearned_prior=priors.relearned(relative, n_parents),
     )
 
 
 def log_evidence(grams: FloatArray, n_samples: FloatArray, prior: MechanismPrior) -> tuple[FloatArray, FloatArray]:
-    """Log evidence of E regressions under one Normal-Inverse-Gamma prior, and the posterior rates.
+    """Log evidence of regressions under one Normal-Inverse-Gamma prior, and the posterior rates.
 
     Parameters
     ----------
-    grams : float64 (E, m + 1, m + 1)
+    grams : float64 (..., m + 1, m + 1)
         Of features and response.
-    n_samples : float64 (E,)
+    n_samples : float64 (...)
     prior : MechanismPrior
 
     Returns
     -------
-    log_evidence, rate : float64 (E,)
+    log_evidence, rate : float64 (...)
     """
     joint = grams.copy()
     precision, shape, rate = prior.precision, prior.shape, prior.rate
     diagonal = np.arange(len(precision))
-    joint[:, diagonal, diagonal] += precision
-    joint[:, -1, -1] += 2.0 * rate
+    joint[..., diagonal, diagonal] += precision
+    joint[..., -1, -1] += 2.0 * rate
     # The last pivot is twice the posterior rate, and the others give the determinant.
-    pivots = np.linalg.cholesky(joint)[:, np.arange(len(precision) + 1), np.arange(len(precision) + 1)] ** 2
-    posterior_rate, posterior_shape = 0.5 * pivots[:, -1], shape + 0.5 * n_samples
+    pivots = np.linalg.cholesky(joint)[..., np.arange(len(precision) + 1), np.arange(len(precision) + 1)] ** 2
+    posterior_rate, posterior_shape = 0.5 * pivots[..., -1], shape + 0.5 * n_samples
     evidence = (
         -0.5 * n_samples * _LOG_2_PI
-        + 0.5 * (np.log(precision).sum() - np.log(pivots[:, :-1]).sum(axis=1))
+        + 0.5 * (np.log(precision).sum() - np.log(pivots[..., :-1]).sum(axis=-1))
         + shape * np.log(rate)
         - posterior_shape * np.log(posterior_rate)
         + special.gammaln(posterior_shape)
@@ -248,6 +255,9 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
     grams : float64 (E, m + 1, m + 1)
         Of (intercept, features, variable), one for each environment.
     n_samples : float64 (E,)
+    shared : Posterior
+        One for all, or for each.
+    priors : Priors
 
     Returns
     -------
@@ -255,9 +265,9 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
         Rows follow ``ALTERNATIVES``. "shift" is exact; "scale" and "shift and scale" take the residuals at the posterior mean
         of the shared mechanism; "hard" and "relearned mechanism" do not depend on it.
     """
-    contrast = np.append(-shared.mean, 1.0)
-    squares = np.maximum(np.einsum("a,eab,b->e", contrast, grams, contrast), 0.0)
-    sums = grams[:, 0, :] @ contrast
+    contrast = np.concatenate([-shared.mean, np.ones((*shared.mean.shape[:-1], 1))], axis=-1)
+    products = (grams @ contrast[..., None])[..., 0]
+    squares, sums = np.maximum((products * contrast).sum(axis=-1), 0.0), products[..., 0]
     fresh = priors.fresh_shape, shared.rate / shared.shape
     return np.stack(
         [
@@ -293,7 +303,7 @@ def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Poste
     joined, rate = log_evidence(shared.gram + grams, shared.n_samples + n_samples, shared.prior)
     half_n, share = 0.5 * n_samples, 1.0 / (1.0 + priors.variance_drift * shared.shape)
 
-    def of_variance(shape: float, before: float) -> FloatArray:
+    def of_variance(shape: float | FloatArray, before: float | FloatArray) -> FloatArray:
         after, new_shape = before + (rate - shared.rate), shape + half_n
         return np.asarray(
             shape * np.log(before) - new_shape * np.log(after) + special.gammaln(new_shape) - special.gammaln(shape)
@@ -304,7 +314,7 @@ def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Poste
 
 
 def log_mean_and_variance(
-    squares: FloatArray, sums: FloatArray, n_samples: FloatArray, strength: float, shape: float, rate: float
+    squares: FloatArray, sums: FloatArray, n_samples: FloatArray, strength: float, shape: float, rate: float | FloatArray
 ) -> FloatArray:
     """Log evidence of N(mean, variance) samples, mean ~ N(0, variance / strength), from their sums and sums of squares."""
     posterior_rate = rate + 0.5 * np.maximum(squares - sums**2 / (strength + n_samples), 0.0)
