@@ -24,11 +24,9 @@ from methods.metacadi.joint import random_units
 from methods.metacadi.learned import ROUGHLY, Amplitude, fit_learned, joint_mixture
 from methods.metacadi.meta import learn_weights
 from methods.metacadi.model import WEIGHTS, Priors, split_by_knowledge
+from methods.metacadi.probe import curved_candidates, promise
 from methods.metacadi.scaling import Scaling
 from methods.metacadi.search import GraphPosterior, Searched
-
-MOST_VARIABLES_TO_PROBE = 50
-"""With more, "auto" compares the best linear graph alone, since a row of scores of hidden units takes a millisecond each."""
 
 Engine = Literal["structure_mcmc", "differentiable"]
 FeatureKind = Literal["auto", "linear", "smooth", "random", "learned"]
@@ -192,7 +190,9 @@ class MetaCaDI(Method):
         rich = plain.and_also(joint_mixture(observed, self._priors(), units, amplitudes, annealing=self.annealing).components)
         if kind == "auto":
             best = found.posterior.best
-            if _promise(rich.under(found.priors), best) <= _promise(plain.under(found.priors), best):
+            candidates = curved_candidates(observed, best)
+            rich_promise, plain_promise = (promise(e.under(found.priors), best, candidates) for e in (rich, plain))
+            if rich_promise <= plain_promise:
                 return found
         learns = kind == "learned" or (kind == "auto" and importlib.util.find_spec("torch") is not None)
         found_by_random = self._searched(rich, observed.graph, rng, budget, ROUGHLY if learns else None)
@@ -344,28 +344,6 @@ def _prepared(observed: Observed, scaling: Scaling) -> Observed:
     if len(environments) == 1:
         environments = [dataclasses.replace(environments[0], is_observational=True)]
     return dataclasses.replace(observed, environments=tuple(environments))
-
-
-def _promise(evidence: MixtureEvidence, graph: BoolArray) -> float:
-    """Score of a graph if every variable could change one parent, since a parabola leaves no trace among linear mechanisms.
-
-    Never to a descendant: a cycle may gain thousands of nats, and more so the richer the features.
-    """
-    if len(graph) > MOST_VARIABLES_TO_PROBE:
-        return _score(evidence, graph)
-    descendants = _descendants(graph)
-    rows = [evidence.toggles(i, graph[:, i]) for i in range(len(graph))]
-    return sum(
-        own + max(0.0, float(gains[~below].max(initial=0.0))) for (own, gains), below in zip(rows, descendants, strict=True)
-    )
-
-
-def _descendants(graph: BoolArray) -> BoolArray:
-    """Row i holds the proper descendants of i, bool (d, d)."""
-    reached = graph.copy()
-    for j in range(len(graph)):  # Warshall
-        reached |= np.outer(reached[:, j], reached[j])
-    return reached
 
 
 def _score(evidence: MixtureEvidence, graph: BoolArray) -> float:
