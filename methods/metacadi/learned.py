@@ -41,6 +41,9 @@ STEPS_BETWEEN_TARGETS = 20
 WEIGHT_DEVIATION = 1.3
 """Prior standard deviation of a weight, about that of random units."""
 
+MOST_SAMPLES = 1000
+"""That a step looks at; each step draws them anew."""
+
 ROUGHLY = 0.35
 """Standard error of edges' frequencies that is enough to learn for."""
 
@@ -230,7 +233,9 @@ def learn_units(
                 break
         draws = _draw(sets, keep, n_toggles, rng)
         every_network = (np.broadcast_to(p, (len(sets), *p.shape[1:])) for p in (weights, biases))
-        _, *gradients = objective(*every_network, *draws)
+        too_many = objective.n_samples > MOST_SAMPLES
+        some = rng.choice(objective.n_samples, MOST_SAMPLES, replace=False) if too_many else None
+        _, *gradients = objective(*every_network, *draws, samples=some)
         share = len(np.unique(draws[0])) / len(draws[0])
         of_weights, of_biases = (share * (g.sum(axis=0, keepdims=True) if tied else g) for g in gradients)
         rate = 0.5 * learning_rate * (1.0 + math.cos(math.pi * step / n_steps))
@@ -269,11 +274,20 @@ class ClosedForm:
         self._options = {"dtype": torch.float32 if dtype is None else dtype, "device": device}
         samples = Samples.of(observed)
         self._X = torch.tensor(samples.X.T, **self._options)
-        self._environment = torch.tensor(samples.environment, device=device)
+        self._environment = samples.environment
+        self.n_samples = len(samples.X)
+        self._deviation = samples.deviation
         self._priors, self._amplitudes = priors, amplitudes
 
     def __call__(
-        self, weights: FloatArray, biases: FloatArray, variables: Any, parents: BoolArray, keep: FloatArray
+        self,
+        weights: FloatArray,
+        biases: FloatArray,
+        variables: Any,
+        parents: BoolArray,
+        keep: FloatArray,
+        *,
+        samples: Any = None,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Log evidence of B regressions, float64 (B,), and the gradients of its sum in weights and biases.
 
@@ -284,6 +298,8 @@ class ClosedForm:
         parents : bool (B, d)
         keep : float64 (B, E)
             Probability that an environment follows the shared mechanism.
+        samples : int (k,), optional
+            Which to take, each for as many as it stands for; all where None.
 
         Returns
         -------
@@ -293,24 +309,28 @@ class ClosedForm:
         import torch
 
         n_units, sizes = biases.shape[1], parents.sum(axis=1)
+        all_X, environment, stands_for = self._X, self._environment, 1.0
+        if samples is not None:
+            all_X, environment = all_X[:, samples], environment[samples]
+            stands_for = self.n_samples / len(samples)
         # Parents in front; a place without one is zero throughout, which changes nothing.
         order = np.argsort(~parents, axis=1, kind="stable")[:, : sizes.max()]
         first, last = 1 + order.shape[1], 1 + order.shape[1] + n_units
         present = self._tensor(np.take_along_axis(parents, order, axis=1))[..., None]
-        # Hidden units of |pa|^(-1/4) W x + b.
-        shares = np.take_along_axis(parents, order, axis=1) * (np.maximum(sizes, 1) ** -0.25)[:, None]
+        # Hidden units of |pa|^(-1/4) W x + b, x in units of its deviation.
+        shares = np.take_along_axis(parents, order, axis=1) * (np.maximum(sizes, 1) ** -0.25)[:, None] / self._deviation[order]
         scaled = np.take_along_axis(weights[variables], order[:, None], axis=2) * shares[:, None]
-        columns = torch.empty((len(variables), last + 1, self._X.shape[1]), **self._options)
-        columns[:, 0], columns[:, -1] = 1.0, self._X[variables]
+        columns = torch.empty((len(variables), last + 1, all_X.shape[1]), **self._options)
+        columns[:, 0], columns[:, -1] = 1.0, all_X[variables]
         X, units = columns[:, 1:first], columns[:, first:last]
-        torch.mul(self._X[order], present, out=X)
+        torch.mul(all_X[order], present, out=X)
         tanh = torch.baddbmm(self._tensor(biases[variables])[..., None], self._tensor(scaled), X).tanh_()
         torch.sub(tanh, tanh.mean(dim=2, keepdim=True), out=units)
         spread = (units.square().mean(dim=2, keepdim=True) + SMALLEST_SPREAD**2).sqrt()
         inverse = self._tensor(sizes > 0)[:, None, None] / spread
         units.mul_(inverse)
 
-        weighted = columns * self._tensor(keep)[:, self._environment][:, None]
+        weighted = columns * self._tensor(stands_for * keep[:, environment])[:, None]
         gram = (weighted @ columns.mT).double()
         n_samples = weighted[:, 0].double().sum(dim=1)
         evidence, of_columns = self._log_evidence(gram, n_samples, sizes, first)

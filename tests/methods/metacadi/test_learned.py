@@ -91,6 +91,17 @@ def test_gradient_of_the_closed_form_is_that_of_finite_differences():
     assert (of_weights[2, :, 3] == 0).all(), "of variables that are no parents"
 
 
+def test_some_samples_stand_for_all():
+    """Whichever order they come in; twice as many as there are, each twice, weigh half."""
+    observed, rng = draw(0), np.random.default_rng(1)
+    units, n = random_units(4, 3, rng), sum(e.n_samples for e in observed.environments)
+    closed = ClosedForm(observed, PRIORS, AMPLITUDES, dtype=torch.float64)
+    batch = units.weights, units.biases, np.array([2]), np.array([[1, 1, 0, 0]], dtype=bool), np.ones((1, 4))
+    for got in (closed(*batch, samples=rng.permutation(n)), closed(*batch, samples=np.repeat(rng.permutation(n), 2))):
+        for one, other in zip(got, closed(*batch), strict=True):
+            assert one == pytest.approx(other, rel=1e-8, abs=1e-8)
+
+
 def learn(observed, sets, n_units=4, seed=0, **options):
     start = random_units(observed.n_variables, n_units, np.random.default_rng(5))
     options = {"n_steps": 60, **options}
