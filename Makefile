@@ -22,7 +22,7 @@ test-slow: $(VENV)/.installed
 
 # Speeds by group, slowest as a multiple of the fastest in brackets; one process, so that nothing disturbs.
 perf: $(VENV)/.installed
-	$(BIN)/python -m pytest -q tests/perf -p no:xdist -o addopts="--import-mode=importlib --strict-markers" \
+	$(BIN)/python -m pytest -q -s tests/perf -p no:xdist -o addopts="--import-mode=importlib --strict-markers" \
 	  --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-sort=name
 
 lint: $(VENV)/.installed

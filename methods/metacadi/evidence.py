@@ -131,7 +131,8 @@ class Evidence:
         self._statistics = Statistics.of([possible[e] for e in by_size], basis)
         self._fixed = Statistics.of(fixed, basis)
         cooling = COOLING if annealing else (1.0,) * len(COOLING)
-        self._data = _data(self._statistics, self._fixed, priors, np.array(cooling), self.n_variables)
+        self._pooled_gram = (self._statistics.paired_gram.sum(axis=1) + self._fixed.paired_gram.sum(axis=1))[:, None]
+        self._data = self._data_under(priors, np.array(cooling))
         self._record = priors.record()
         self._kept: dict[tuple[int, bytes], FloatArray] = {}
 
@@ -139,7 +140,7 @@ class Evidence:
         """The same under the alternatives of other priors; the shared mechanism keeps its slope precision."""
         other = copy.copy(self)
         other.priors = dataclasses.replace(priors, slope_precision=self.priors.slope_precision)
-        other._data = _data(self._statistics, self._fixed, other.priors, self._data.cooling, self.n_variables)
+        other._data = other._data_under(other.priors, self._data.cooling)
         other._record, other._kept = other.priors.record(), {}
         return other
 
@@ -200,6 +201,9 @@ class Evidence:
         """s(i, parents), and keep probabilities of environments by size, the last E of those returned."""
         score, keep = one_score(self._data, self._record, i, np.flatnonzero(parents))
         return float(score), keep
+
+    def _data_under(self, priors: Priors, cooling: FloatArray) -> Data:
+        return _data(self._statistics, self._fixed, self._pooled_gram, priors, cooling, self.n_variables)
 
     def _keep(self, i: int, parents: BoolArray, keep: FloatArray) -> None:
         if len(self._kept) * len(keep) * 8 > _MAX_BYTES_KEPT:
@@ -371,7 +375,14 @@ class Memoised:
         return self._rows[key]
 
 
-def _data(statistics: Statistics, fixed: Statistics, priors: Priors, cooling: FloatArray, n_variables: int) -> Data:
+def _data(
+    statistics: Statistics,
+    fixed: Statistics,
+    pooled_gram: FloatArray,
+    priors: Priors,
+    cooling: FloatArray,
+    n_variables: int,
+) -> Data:
     """What the compiled code reads; environments in pairs, the first of an odd number beside one without samples: no effect."""
     padding = statistics.n_environments % 2
     n = np.append(np.zeros(padding), statistics.n_samples)
@@ -402,7 +413,9 @@ def _data(statistics: Statistics, fixed: Statistics, priors: Priors, cooling: Fl
         relative=statistics.basis.relative,
         own=statistics.basis.own,
         pairs=statistics.basis.pairs,
+        pooled_gram=pooled_gram,
         fixed_n=fixed_n,
+        pooled_n=fixed_n + float(n.sum()),
         constant=-0.5 * _LOG_2_PI * (fixed_n + float(n.sum())),
         of_size=np.stack([_as_lanes(x) for x in of_size]),
         hard=_as_lanes(hard + half_n * _LOG_2_PI),

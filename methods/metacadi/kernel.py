@@ -53,8 +53,10 @@ class Data(NamedTuple):
         Features that come with each parent.
     pairs : int (d, d, b)
         Features that come with each two parents.
-    fixed_n : float
-        Samples known to be observational.
+    pooled_gram : float64 ((F + 1) (F + 2) / 2, 1)
+        Of all environments together.
+    fixed_n, pooled_n : float
+        Samples known to be observational, and all.
     constant : float
         What all scores share.
     of_size : float64 (6, 8 E)
@@ -74,7 +76,9 @@ class Data(NamedTuple):
     relative: FloatArray
     own: IntArray
     pairs: IntArray
+    pooled_gram: FloatArray
     fixed_n: float
+    pooled_n: float
     constant: float
     of_size: FloatArray
     hard: FloatArray
@@ -151,7 +155,8 @@ def screened_row(data: Any, prior: Any, i: Any, parents: Any, likely: Any, least
     own = scores[i]
     estimates = estimated_gains(data, prior, i, parents, keep)
     if optimistic:
-        estimates = np.maximum(estimates, estimated_gains(data, prior, i, parents, np.ones_like(keep)))
+        pooled = _gains_of_evidence(data, prior, i, parents, data.pooled_gram, data.pooled_n, np.empty(0))
+        estimates = np.maximum(estimates, pooled)
     n = 0
     for j in range(d):
         if not exact[j] and estimates[j] >= least_gain:
@@ -284,7 +289,13 @@ def _score_sets(data: Any, prior: Any, i: Any, members: Any, sizes: Any, scores:
 
 @compiled
 def estimated_gains(data: Any, prior: Any, i: Any, parents: Any, keep: Any) -> Any:
-    """What each j adds to log Z(S) as a further parent of i while S = Σ_k r_k S_k stays, r = ``keep``; -inf for i and parents.
+    """What each j gains as a further parent of i if targets stay as they are, float64 (d,); -inf for i and parents."""
+    return _gains_of_evidence(data, prior, i, parents, data.fixed_gram, data.fixed_n, keep)
+
+
+@compiled
+def _gains_of_evidence(data: Any, prior: Any, i: Any, parents: Any, fixed_gram: Any, fixed_n: Any, keep: Any) -> Any:
+    """What each j adds to log Z(S) as a further parent of i while S stays: ``fixed_gram`` and Σ_k r_k S_k, r = ``keep``.
 
     The factor of the features there are is computed once, and each j appends its own.
     """
@@ -303,14 +314,14 @@ def estimated_gains(data: Any, prior: Any, i: Any, parents: Any, keep: Any) -> A
             for f in range(n_pairwise):
                 columns[k] = data.pairs[parents[a], parents[b], f]
                 k += 1
-    half_n = 0.5 * data.fixed_n
+    half_n = 0.5 * fixed_n
     for e in range(keep.shape[0]):
         half_n += keep[e] * data.of_size[_HALF_N, e * HALF]
     shape, shape_before = prior.shape + 0.5 * p + half_n, prior.shape + 0.5 * p
     of_all = log_gamma(shape + 0.5) - log_gamma(shape) - log_gamma(shape_before + 0.5) + log_gamma(shape_before)
     of_all += 0.5 * np.log(prior.rate) - np.log(float(d))
-    left = _weighted_sum(data.gram, data.fixed_gram, i, i, keep) + 2.0 * prior.rate
-    gram, fixed_gram = data.gram, data.fixed_gram
+    gram = data.gram
+    left = _weighted_sum(gram, fixed_gram, i, i, keep) + 2.0 * prior.rate
     for row in range(m):
         precision = prior.intercept_precision if row == 0 else prior.slope_precision * data.relative[columns[row]]
         _append(gram, fixed_gram, i, keep, columns, row, precision, factor, solution)

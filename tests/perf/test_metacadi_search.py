@@ -24,11 +24,21 @@ def _fit(name, d, e=40, n=50):
     return lambda: method.fit(observed, rng=np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("d", [20, 50])
-@pytest.mark.parametrize("name", ["metacadi[features=linear]", "ut_igsp"])
-def test_fit_beside_ut_igsp(benchmark, name, d):
-    benchmark.group = f"fit of {d} variables, 40 environments"
-    fitted = benchmark.pedantic(_fit(name, d), rounds=3)
+@pytest.mark.parametrize("d", [20, 50, 100])
+@pytest.mark.benchmark(group="fit of linear mechanisms, 40 environments (ratio to UT-IGSP in extra_info)")
+def test_fit_beside_ut_igsp(benchmark, d):
+    """Three fits of each in turn on the same problem; the ratio of the fastest."""
+    fits = {name: _fit(name, d) for name in ("metacadi[features=linear]", "ut_igsp")}
+    seconds = {name: [] for name in fits}
+    for _ in range(3):
+        for name, fit in fits.items():
+            start = time.perf_counter()
+            fit()
+            seconds[name].append(time.perf_counter() - start)
+    ours, theirs = (min(seconds[name]) for name in fits)
+    benchmark.extra_info["ratio to UT-IGSP"] = ours / theirs
+    print(f"\nfit of {d} variables: {ours:.3f} s, UT-IGSP {theirs:.3f} s, ratio {ours / theirs:.2f}")
+    fitted = benchmark.pedantic(fits["metacadi[features=linear]"], rounds=1)
     assert fitted.estimate.edge_probability.shape == (d, d)
 
 

@@ -40,8 +40,9 @@ at fifty variables it pays to take them from one neighbourhood."""
 MIN_PERTURBATIONS = 30
 """At least, around every node in turn."""
 
-MAX_PERTURBATIONS = 1000
-"""At most, or one around every node where there are more: a perturbation asks for some twelve rows."""
+MAX_PERTURBATIONS, MAX_PERTURBATIONS_EACH = 1000, 5
+"""At most, and for each node where there are many. With one for each, a thousand variables in forty environments ended 166 nats
+below the true graph, with five 11 above."""
 
 MAX_MORE_EDGES = 4
 """Than the best graph has, after a perturbation. Of those that led to more than six, at a hundred variables, three in five
@@ -110,16 +111,16 @@ def _perturb_on(state: GraphState, *, rng: np.random.Generator, budget: Budget, 
     d = len(state.graph)
     n_climbs, n_failures, n_elsewhere = 1, 0, 0
     queue = deque(np.resize(rng.permutation(d), max(MIN_PERTURBATIONS, d)).tolist())
-    others: set[float] = set()
+    max_climbs, others = max(MAX_PERTURBATIONS, MAX_PERTURBATIONS_EACH * d), set[float]()
     scout = Scout.of(state) if max_failures > 0 else None
-    while queue and n_failures < max_failures and n_climbs < max(MAX_PERTURBATIONS, d) and not budget.expired:
+    while queue and n_failures < max_failures and n_climbs < max_climbs and not budget.expired:
         node = queue.popleft()
         gain = _attempt(state, scout, node, rng=rng, budget=budget)
         if np.isnan(gain):
             break
         n_climbs += 1
         if gain > TOLERANCE:
-            n_failures, n_elsewhere, others = 0, 0, set()
+            n_failures, n_elsewhere, others = 0, 0, set[float]()
             queue.extend(rng.permutation(np.repeat(state.changed_nodes(), REVISITS_OF_CHANGES)).tolist())
         else:
             n_failures += 1
