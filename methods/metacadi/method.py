@@ -16,6 +16,7 @@ from bench.registry import register_method
 from bench.types import BoolArray, Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Method, Observed
 from methods.metacadi import differentiable, search
 from methods.metacadi.adaptation import Mechanisms, adapted_targets, log_density, sampled_mechanisms
+from methods.metacadi.compiled import compiling_once
 from methods.metacadi.empirical_bayes import chosen_priors
 from methods.metacadi.evidence import Evidence, Features, LocalEvidence, Memoised, MixtureEvidence
 from methods.metacadi.features import smooth_bases
@@ -162,9 +163,10 @@ class MetaCaDI(Method):
         """Compile, or read what was compiled before, and import torch where it may be needed."""
         X = np.random.default_rng(0).normal(size=(20, 3))
         observed = Observed((Environment(X, is_observational=True), Environment(X)))
-        search.warm_up(MixtureEvidence([Evidence(observed, Priors())]))
-        for features in ("linear", "random"):
-            MetaCaDI(n_samples=1, features=features).fit(observed, rng=np.random.default_rng(0))
+        with compiling_once():
+            search.warm_up(MixtureEvidence([Evidence(observed, Priors())]))
+            for features in ("linear", "random"):
+                MetaCaDI(n_samples=1, features=features).fit(observed, rng=np.random.default_rng(0))
         if self.features in ("auto", "learned") and importlib.util.find_spec("torch") is not None:
             importlib.import_module("torch")
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,46 @@ def test_without_a_folder_to_write_it_compiles_in_memory(package):
     hidden = {"XDG_CACHE_HOME": str(nowhere), "HOME": str(nowhere)}
     assert ask(package, **hidden) == (5.0, 0)
     assert ask(package, **hidden) == (5.0, 0)
+
+
+WAIT = """
+import sys, time
+from methods.metacadi.compiled import compiling_once
+from methods.metacadi.outer import outer
+with compiling_once():
+    outer(8.0)
+    seconds = float(sys.argv[1])
+    time.sleep(seconds)
+print(sum(outer.stats.cache_hits.values()))
+"""
+
+
+def start(package, seconds=0.0):
+    return subprocess.Popen(
+        [sys.executable, "-c", WAIT, str(seconds)],
+        cwd=package.parents[1],
+        env={**os.environ, "PYTHONPATH": str(package.parents[1]), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_of_processes_at_the_same_time_one_compiles_and_the_others_read(package):
+    processes = [start(package) for _ in range(3)]
+    assert sorted(int(process.communicate()[0]) for process in processes) == [0, 1, 1]
+    assert start(package).communicate()[0] == "1\n"
+
+
+def test_who_is_killed_while_compiling_holds_nobody_up(package):
+    """Then another compiles, or reads what there was by then; the mark is left by who came to an end."""
+    first = start(package, seconds=600.0)
+    while not list((package / "__pycache__").glob("*.nbi")):
+        time.sleep(0.05)
+        assert first.poll() is None
+    first.kill()
+    first.communicate()
+    assert not list((package / "__pycache__").glob("compiled-*"))
+    second = start(package)
+    assert second.communicate()[0] in ("0\n", "1\n")
+    assert second.returncode == 0
+    assert len(list((package / "__pycache__").glob("compiled-*"))) == 1
