@@ -247,7 +247,7 @@ class MetaCaDI(Method):
             if graph is None:
                 searched = search.search_graphs(evidence, rng=rng, budget=budget, screening=self.screening)
                 graph = searched.best
-            chosen = chosen_priors(evidence, graph, priors, rare=rare, drift=drift)
+            chosen = priors if budget.expired else chosen_priors(evidence, graph, priors, rare=rare, drift=drift)
             if chosen != priors:
                 priors, evidence = chosen, evidence.under(chosen)
                 if searched is not None:
