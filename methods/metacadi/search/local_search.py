@@ -201,8 +201,10 @@ def _reinserted(order: Any, node: int, state: GraphState, rng: np.random.Generat
     neighbours = np.flatnonzero(state.graph[node, rest] | state.graph[rest, node])
     if neighbours.size and rng.random() < 0.5:
         neighbour = rng.choice(neighbours)
-        return np.insert(rest, neighbour + int(state.graph[node, rest[neighbour]]), node)
-    return np.insert(rest, rng.integers(len(order)), node)
+        place = neighbour + int(state.graph[node, rest[neighbour]])
+    else:
+        place = rng.integers(len(order))
+    return np.concatenate([rest[:place], [node], rest[place:]])  # np.insert takes three times as long
 
 
 # Compiled ---------------------------------------------------------------------------------------------------------------------
