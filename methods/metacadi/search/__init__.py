@@ -156,7 +156,9 @@ def search_graphs(
         state.become(start)
     n_climbs, share_elsewhere = local_search.search(state, rng=rng, budget=budget, max_failures=max_failures)
     best, best_score = state.graph.copy(), state.score
-    if share_elsewhere > RUGGED and scores.n_variables <= MAX_SEARCHED_ELSEWHERE:
+    is_few = scores.n_variables < local_search.MIN_SCOUTED
+    rugged = share_elsewhere > RUGGED or (is_few and state.n_met > 1)
+    if rugged and scores.n_variables <= MAX_SEARCHED_ELSEWHERE:
         n_climbs += _search_elsewhere(state, rng=rng, budget=budget)
         if state.optima and state.optima[0][0] > best_score:
             best_score, best = state.optima[0]

@@ -44,11 +44,14 @@ MAX_PERTURBATIONS, MAX_PERTURBATIONS_EACH = 1000, 5
 """At most, and for each node where there are many. With one for each, a thousand variables in forty environments ended 166 nats
 below the true graph, with five 11 above."""
 
+MIN_SCOUTED = 15
+"""Variables. With fewer, all optima close to the best should be met, so that sampling crosses between them."""
+
 MAX_MORE_EDGES = 4
 """Than the best graph has, after a perturbation. Of those that led to more than six, at a hundred variables, three in five
 hundred led to a better graph, and took most of the time; of the others one in sixty."""
 
-REVISITS_OF_OTHER_OPTIMA = 4
+REVISITS_OF_OTHER_OPTIMA = 5
 """A perturbation that leads to another, worse optimum tells of a rugged place, where more of them pay. At the best graph of
 clear problems 95 in 100 lead back to it, at worse optima at most 84."""
 
@@ -112,7 +115,7 @@ def _perturb_on(state: GraphState, *, rng: np.random.Generator, budget: Budget, 
     n_climbs, n_failures, n_elsewhere = 1, 0, 0
     queue = deque(np.resize(rng.permutation(d), max(MIN_PERTURBATIONS, d)).tolist())
     max_climbs, others = max(MAX_PERTURBATIONS, MAX_PERTURBATIONS_EACH * d), set[float]()
-    scout = Scout.of(state) if max_failures > 0 else None
+    scout = Scout.of(state) if max_failures > 0 and d >= MIN_SCOUTED else None
     while queue and n_failures < max_failures and n_climbs < max_climbs and not budget.expired:
         node = queue.popleft()
         gain = _attempt(state, scout, node, rng=rng, budget=budget)

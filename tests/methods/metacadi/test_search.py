@@ -424,11 +424,11 @@ def two_environments(d: int, n_samples: int = 60) -> Observed:
 
 @pytest.mark.parametrize("screening", [None, scout.SCREENING])
 def test_a_scout_goes_where_the_search_does_for_fewer_rows_of_its_scores(screening: rows.Screening | None) -> None:
-    """Linear data of twelve variables: the same optimum as without it, and most rows are the scout's."""
+    """Linear data of fifteen variables: the same optimum as without it, and most rows are the scout's."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(2, 200, 12))
+    X = rng.normal(size=(2, 200, 15))
     X[1, :, 3] += 4.0
-    for j in range(1, 12):
+    for j in range(1, 15):
         X[..., j] += X[..., rng.integers(j)]
     X = (X - X.mean(axis=(0, 1))) / X.std(axis=(0, 1))
     evidence = MixtureEvidence([Evidence(Observed((Environment(X[0], is_observational=True), Environment(X[1]))), Priors())])
@@ -436,7 +436,7 @@ def test_a_scout_goes_where_the_search_does_for_fewer_rows_of_its_scores(screeni
     class Plain:
         """Without cheaper scores beside it."""
 
-        n_variables = 12
+        n_variables = 15
         toggles, toggles_among, screened_row = evidence.toggles, evidence.toggles_among, evidence.screened_row
 
     with_scout, alone = (GraphState(scores, screening and local_search.SCREENING) for scores in (evidence, Plain()))
