@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
@@ -53,7 +53,7 @@ class _Drawn:
 
     def __init__(self, bar: Bar) -> None:
         self.bar = bar
-        self.tasks: dict[str, int] = {}
+        self.tasks: dict[str, TaskID] = {}
 
     def __call__(self, progress: Progress) -> None:
         if progress.phase not in self.tasks:
@@ -64,7 +64,7 @@ class _Drawn:
             note = f"{progress.failed} failed" + (
                 f", {duration(progress.seconds_left)} left" if not math.isnan(progress.seconds_left) else ""
             )
-        self.bar.update(task, completed=progress.done, total=progress.total, note=note)  # type: ignore[arg-type]
+        self.bar.update(task, completed=progress.done, total=progress.total, note=note)
         if progress.trouble:
             self.bar.console.print(progress.last, style="yellow", markup=False, highlight=False)
 

@@ -90,10 +90,10 @@ def _check_sortable(metric: str) -> None:
 
 def metrics_of(rows: pd.DataFrame) -> list[str]:
     """Metric columns with at least one value: those of ``METRICS`` in their order, then few-shot ones by metric and size."""
-    few_shot = [c for c in map(str, rows.columns) if (parsed := parse_few_shot(c)) is not None and parsed[0] in METRICS]
     order = list(METRICS)
-    few_shot.sort(key=lambda c: (order.index(parse_few_shot(c)[0]), parse_few_shot(c)[1]))  # type: ignore[index]
-    return [c for c in (*order, *few_shot) if c in rows and bool(rows[c].notna().any())]
+    parsed = {c: metric_and_size for c in map(str, rows.columns) if (metric_and_size := parse_few_shot(c)) is not None}
+    places = {c: (order.index(metric), size) for c, (metric, size) in parsed.items() if metric in METRICS}
+    return [c for c in (*order, *sorted(places, key=places.__getitem__)) if c in rows and bool(rows[c].notna().any())]
 
 
 # --- the bootstrap ----------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def draw_model(
     """
     dag = GRAPHS[graph](n_variables, edges_per_node, rng)
     labels = rng.permutation(n_variables)  # node i of the graph is variable labels[i]
-    nodes: list[Node] = [None] * n_variables  # type: ignore[list-item]
+    nodes: dict[int, Node] = {}
     pilot = np.empty((n_variables, N_PILOT))
     inner = draw(noise_variance, n_variables, rng)
     variances = inner if source_variance is None else np.where(dag.any(axis=0), inner, draw(source_variance, n_variables, rng))
@@ -55,4 +55,4 @@ def draw_model(
         shrink = min(1.0, LARGEST_STANDARD_DEVIATION / max(float(values.std()), 1e-300))
         nodes[variable], pilot[variable] = dataclasses.replace(node, scale=shrink), shrink * values
     kind = LinearModel if mechanism == "linear" else StructuralModel
-    return kind(tuple(nodes), labels)
+    return kind(tuple(nodes[v] for v in range(n_variables)), labels)
