@@ -16,7 +16,18 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from bench.types import BoolArray, Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Method, Observed
+from bench.types import (
+    BoolArray,
+    Budget,
+    Capabilities,
+    Environment,
+    Estimate,
+    Fitted,
+    FloatArray,
+    Method,
+    Observed,
+    all_converged,
+)
 
 Replicates = Annotated[int, Ge(0)]
 """Annotation of the ``bootstrap`` parameter: number of resampled data sets, 0 for none."""
@@ -68,6 +79,7 @@ class PointMethod(Method):
         # Each replicate has its own seed, so that one is the same however many draws the others took.
         seeds = rng.integers(2**63, size=self.bootstrap)
         replicates: list[Estimate] = []
+        converged = [fitted.converged]
         for done, seed in enumerate(seeds):
             if budget is not None:
                 if budget.expired:
@@ -78,8 +90,10 @@ class PointMethod(Method):
             if replicate.cut_short:
                 break
             replicates.append(replicate.estimate)
+            converged.append(replicate.converged)
         cut_short = fitted.cut_short or len(replicates) < self.bootstrap
-        return Fitted(with_frequencies(fitted.estimate, replicates), cut_short=cut_short)
+        estimate = with_frequencies(fitted.estimate, replicates)
+        return Fitted(estimate, cut_short=cut_short, converged=all_converged(converged))
 
     def effective_capabilities(self) -> Capabilities:
         """With a bootstrap, edges are frequencies and depend on the generator."""

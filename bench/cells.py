@@ -22,8 +22,11 @@ _warmed_up: set[str] = set()
 
 def fit(
     context: Any, name: str, parameters: Mapping[str, Any], observed: Observed, seed: int, budget_seconds: float | None
-) -> tuple[Estimate, bool]:
-    """Fit and keep the fitted object for the calls that follow; return its estimate and whether it was cut short."""
+) -> tuple[Estimate, bool, bool | None]:
+    """Fit and keep the fitted object for the calls that follow.
+
+    Returns its estimate, whether it was cut short, and whether it converged.
+    """
     method = registry.make_method(name, **parameters)
     if repr(method) not in _warmed_up:
         method.warm_up()
@@ -33,7 +36,8 @@ def fit(
         fitted = method.fit(observed, rng=rng, budget=Budget(budget_seconds, context.progress))
     estimate = _checked(getattr(fitted, "estimate", None), "fit", observed)
     context.state["fitted"] = fitted
-    return estimate, bool(getattr(fitted, "cut_short", False))
+    converged = getattr(fitted, "converged", None)
+    return estimate, bool(getattr(fitted, "cut_short", False)), None if converged is None else bool(converged)
 
 
 def adapt(context: Any, new: Observed, seed: int) -> Estimate:

@@ -154,6 +154,7 @@ ROW_COLUMNS: dict[str, str] = {
     "status": "one of " + ", ".join(STATUSES),
     "reason": "one line on any status but ok",
     "cut_short": "the method ran out of its soft budget and answered with its best so far",
+    "converged": "whether the method's optimisation converged; missing where it does not say",
     "time_limit": "seconds allowed per fit, adaptation or refit; NaN is unlimited",
     "memory_limit_mb": "resident memory allowed to the process tree, MiB; NaN is unlimited",
     "data_seed": "seed of the problem's draws",

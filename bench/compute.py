@@ -26,7 +26,7 @@ from bench.plan import PlannedCell, soft_budget
 from bench.preprocessing import Prepared, prepare
 from bench.seeds import derive_seed
 from bench.suites import Preprocessing, Suite
-from bench.types import Environment, Estimate, Observed, Problem, Result
+from bench.types import Environment, Estimate, Observed, Problem, Result, all_converged
 
 
 @functools.lru_cache(maxsize=2)
@@ -137,6 +137,7 @@ class _Steps:
         self.log = ""
         self.fit_seconds = self.adapt_seconds = self.peak_rss_mb = math.nan
         self.cut_short = False
+        self.converged: bool | None = None
 
     def result(self) -> Result:
         estimate = self._fit(self._training(), self.plan.method_seed, "fit")
@@ -144,7 +145,8 @@ class _Steps:
         self.fit_seconds = self.last.seconds
         density = self._density() if self.plan.capabilities.density else None
         adapted = self._adapted(estimate)
-        return Result(estimate, adapted, density, self.fit_seconds, self.adapt_seconds, self.peak_rss_mb, self.cut_short)
+        cost = self.fit_seconds, self.adapt_seconds, self.peak_rss_mb
+        return Result(estimate, adapted, density, *cost, cut_short=self.cut_short, converged=self.converged)
 
     def _call(self, call: str, function: str, *arguments: Any) -> Any:
         outcome = self.worker.call(
@@ -163,8 +165,10 @@ class _Steps:
 
     def _fit(self, observed: Observed, seed: int, call: str) -> Estimate:
         method = self.plan.method
-        estimate, cut_short = self._call(call, "fit", method.name, method.parameters, observed, seed, soft_budget(self.suite))
+        arguments = method.name, method.parameters, observed, seed, soft_budget(self.suite)
+        estimate, cut_short, converged = self._call(call, "fit", *arguments)
         self.cut_short |= cut_short
+        self.converged = all_converged([self.converged, converged])
         return self._with_targets(estimate)
 
     def _with_targets(self, estimate: Estimate) -> Estimate:

@@ -43,6 +43,7 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
         *([f"Without any score here: {', '.join(silent)}."] if silent else []),
         *_undefined(rows, metrics),
         *_cut_short(rows),
+        *_not_converged(rows),
     ]
 
 
@@ -167,6 +168,17 @@ def _cut_short(rows: pd.DataFrame) -> list[str]:
         return []
     cut = Counter(rows.loc[rows["cut_short"].eq(True) & (rows["status"] == "ok"), "method"])
     return [f"Answered with the best so far as the budget ran out: {_counted(cut)}."] if cut else []
+
+
+def _not_converged(rows: pd.DataFrame) -> list[str]:
+    """Whose fits did not converge, on how many of the problems that they answered."""
+    if "converged" not in rows:
+        return []
+    answered = rows[rows["status"] == "ok"]
+    n_answered = Counter(answered["method"])
+    failed = Counter(answered.loc[answered["converged"].eq(False).fillna(False), "method"])
+    parts = [f"{name} ({failed[name]} of {n_answered[name]})" for name in sorted(failed)]
+    return [f"Did not converge: {', '.join(parts)}."] if parts else []
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -40,7 +40,8 @@ def score_problem(run: Path, suite: Suite, plans: Sequence[PlannedCell]) -> dict
             if again not in scored:
                 scored[again] = metrics.score_with_reasons(problem, cell.result, edge_output=output)
             values, reasons = scored[again]
-            row |= values | {"cut_short": cell.result.cut_short, "undefined": json.dumps(reasons, sort_keys=True)}
+            row |= values | {"cut_short": cell.result.cut_short, "converged": cell.result.converged}
+            row["undefined"] = json.dumps(reasons, sort_keys=True)
             about = {k: row[k] for k in ("track", "dataset", "repetition", "problem", "method")}
             small = problem.observed.n_variables <= EDGE_ROWS_UP_TO
             if not whole_truth or (small and plan.problem.repetition == 0):
@@ -72,6 +73,7 @@ def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> d
         "status": record["status"],
         "reason": record["reason"],
         "cut_short": False,
+        "converged": None,
         "time_limit": math.nan if suite.timeout is None else suite.timeout,
         "memory_limit_mb": math.nan if suite.memory is None else suite.memory,
         "data_seed": problem.data_seed,
@@ -94,4 +96,5 @@ def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     for name in (*ROW_COLUMNS, *METRICS):
         if name not in frame:
             frame[name] = math.nan
+    frame["converged"] = frame["converged"].astype("boolean")
     return frame[[*ROW_COLUMNS, *METRICS, *few_shot]]

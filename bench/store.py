@@ -355,6 +355,8 @@ def _result_arrays(result: Result) -> dict[str, npt.NDArray[Any]]:
     for h, density in enumerate(result.held_out_log_density or ()):
         arrays[f"density_{h}"] = density
     arrays["cost"] = np.array([result.fit_seconds, result.adapt_seconds, result.peak_rss_mb, result.cut_short])
+    if result.converged is not None:
+        arrays["converged"] = np.array(result.converged)
     return arrays
 
 
@@ -375,6 +377,7 @@ def _result(arrays: Mapping[str, npt.NDArray[Any]], record: Mapping[str, Any]) -
         adapt_seconds=float(adapt_seconds),
         peak_rss_mb=float(peak_rss_mb),
         cut_short=bool(cut_short),
+        converged=bool(arrays["converged"]) if "converged" in arrays else None,
     )
 
 

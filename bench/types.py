@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -575,6 +575,8 @@ class Result(_Frozen):
         Peak resident memory of the process tree, MiB.
     cut_short : bool
         The method ran out of its budget and answered with the best so far.
+    converged : bool or None
+        Whether every fit converged; None where the method does not say.
     """
 
     estimate: Estimate
@@ -584,6 +586,7 @@ class Result(_Frozen):
     adapt_seconds: float = float("nan")
     peak_rss_mb: float = float("nan")
     cut_short: bool = False
+    converged: bool | None = None
 
     def __post_init__(self) -> None:
         density = self.held_out_log_density
@@ -676,16 +679,38 @@ class Budget:
 class Fitted:
     """What ``fit`` returns: an estimate, and optionally ``adapt`` and ``log_density``.
 
+    Parameters
+    ----------
+    estimate : Estimate
+    cut_short : bool
+        The budget ran out; the estimate is the best so far.
+    converged : bool or None
+        Whether the optimisation met its own stopping rule; None where there is none to meet.
+
     Subclasses that adapt define ``adapt(new: Observed, *, rng) -> Estimate`` and leave themselves as they were; those
     with a density define ``log_density(X (n, d)) -> (S, n, d)``.
     """
 
     estimate: Estimate
     cut_short: bool
+    converged: bool | None
 
-    def __init__(self, estimate: Estimate, *, cut_short: bool = False) -> None:
+    def __init__(self, estimate: Estimate, *, cut_short: bool = False, converged: bool | None = None) -> None:
         self.estimate = estimate
         self.cut_short = cut_short
+        self.converged = converged
+
+
+def all_converged(parts: Iterable[bool | None]) -> bool | None:
+    """Whether every part of a fit converged; None where no part says.
+
+    Examples
+    --------
+    >>> all_converged([True, None]), all_converged([True, False]), all_converged([None])
+    (True, False, None)
+    """
+    said = [part for part in parts if part is not None]
+    return all(said) if said else None
 
 
 class Method(ABC):

@@ -40,6 +40,16 @@ class SignOfMean(PointMethod):
         return Fitted(estimate, cut_short=True) if self.slow else estimate
 
 
+class ConvergesNow(SignOfMean):
+    """Says of its first fits that they converged, of the others that they did not."""
+
+    n_converged = 0
+
+    def fit_point(self, observed, *, rng, budget=None):
+        self.n_converged -= 1
+        return Fitted(super().fit_point(observed, rng=rng), converged=self.n_converged >= 0)
+
+
 class ManualBudget(Budget):
     """Runs out after a number of looks."""
 
@@ -145,6 +155,13 @@ def test_a_budget_gone_before_the_first_replicate_leaves_the_point_estimate():
     assert fitted.cut_short
     assert fitted.estimate.graph_samples is None
     assert set(fitted.estimate.edge_probability.ravel()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(("n_converged", "converged"), [(0, False), (4, False), (5, True)])
+def test_a_bootstrap_converged_where_every_one_of_its_fits_did(n_converged, converged):
+    method = ConvergesNow(bootstrap=4)
+    method.n_converged = n_converged
+    assert method.fit(an_observed(), rng=np.random.default_rng(0)).converged is converged
 
 
 def test_a_point_fit_that_was_cut_short_makes_no_replicate():

@@ -25,14 +25,14 @@ def _problem(truth="whole"):
     return Problem(observed, known, (held_out,), ("a", "b", "c"), {"x": 0.5, "y": float("nan")}, ("wild type", "drug"))
 
 
-def _result():
+def _result(converged=False):
     rng = np.random.default_rng(1)
     samples = np.triu(rng.random((4, 3, 3)) < 0.5, 1)
     estimate = Estimate(
         samples.mean(axis=0), rng.random((2, 3)), samples, rng.normal(size=4), samples[0], "dag", rng.random((2, 3)) < 0.5
     )
     adapted = {1: Estimate(np.zeros((3, 3)), rng.random((1, 3))), 5: Estimate(np.zeros((3, 3)), rng.random((1, 3)))}
-    return Result(estimate, adapted, (rng.normal(size=(4, 2, 3)),), 1.25, 0.5, 80.0, True)
+    return Result(estimate, adapted, (rng.normal(size=(4, 2, 3)),), 1.25, 0.5, 80.0, True, converged)
 
 
 def _same(first, second):
@@ -56,10 +56,11 @@ def test_a_problem_comes_back_exactly(tmp_path, truth):
     assert store.known_of_problem(tmp_path, "other") is None
 
 
-def test_a_result_comes_back_exactly(tmp_path):
-    store.save_cell(tmp_path, "abc", {"status": "ok"}, _result())
+@pytest.mark.parametrize("converged", [None, False, True])
+def test_a_result_comes_back_exactly(tmp_path, converged):
+    store.save_cell(tmp_path, "abc", {"status": "ok"}, _result(converged))
     cell = store.load_cell(tmp_path, "abc")
-    assert _same(cell.result, _result())
+    assert _same(cell.result, _result(converged))
     assert cell.record["schema_version"] == store.SCHEMA_VERSION
     assert cell.record["machine"]["python"]
 

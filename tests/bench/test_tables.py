@@ -267,6 +267,16 @@ def test_budgets_that_ran_out_and_columns_without_values_are_named():
     assert board.metrics == (SHD,)
 
 
+@pytest.mark.parametrize("dtype", [object, "boolean"])
+def test_fits_that_did_not_converge_are_counted_among_those_that_answered(dtype):
+    rows = table({"a": [1.0, 2.0, 3.0, "timeout"], "b": [1.0, 2.0, 3.0, 4.0], "c": [1.0, 2.0, 3.0, 4.0]})
+    said = {"a": [False, True, False, None], "b": [True] * 4, "c": [None] * 4}
+    rows["converged"] = pd.array([said[m][i] for m, i in zip(rows["method"], rows["repetition"], strict=True)], dtype=dtype)
+    notes = leaderboard(rows, track="unknown").notes
+    assert "Did not converge: a (2 of 3)." in notes
+    assert not any("converge" in note for note in leaderboard(rows[rows["method"] != "a"], track="unknown").notes)
+
+
 def test_sortability_and_prevalence_are_means_over_problems_not_rows():
     rows = pd.DataFrame(
         [

@@ -13,6 +13,7 @@ from bench import metrics, plan, preprocessing, registry, runner, store
 from bench.errors import InputError
 from bench.plan import list_cells, pending
 from bench.suites import Suite
+from bench.tables import leaderboard
 from bench.types import Capabilities, Meta, Method, Truth
 
 SMALL = {"n_variables": 4, "n_observational": 30, "n_environments": 3, "n_per_environment": 10, "n_targets": 1}
@@ -222,6 +223,18 @@ def test_a_refit_that_is_cut_short_marks_its_row(plugins, tmp_path):
     suite = _suite(["hurried_by_more", "hurried_by_more[n_environments=100]"], parameters=HELD_OUT)
     rows = runner.run(suite, output=tmp_path).set_index("method")
     assert rows["cut_short"].to_dict() == {"hurried_by_more": True, "hurried_by_more[n_environments=100]": False}
+
+
+def test_a_fit_or_refit_that_did_not_converge_says_so_in_its_row_and_below_the_table(plugins, tmp_path):
+    suite = _suite(["converges_on_few", "converges_on_few[n_environments=100]", "empty"], parameters=HELD_OUT, repetitions=2)
+    rows = runner.run(suite, output=tmp_path)
+    said = rows.groupby("method")["converged"].agg(list)
+    assert said["converges_on_few"] == [False, False]
+    assert said["converges_on_few[n_environments=100]"] == [True, True]
+    assert rows.loc[rows["method"] == "empty", "converged"].isna().all()
+    stored = pd.read_parquet(tmp_path / "rows.parquet")
+    pd.testing.assert_series_equal(stored["converged"], rows["converged"])
+    assert "Did not converge: converges_on_few (2 of 2)." in leaderboard(stored, track="unknown").notes
 
 
 def test_what_is_stored_is_not_computed_again(plugins, tmp_path, monkeypatch):

@@ -151,3 +151,12 @@ class HurriedByMore(_Empty):
     def fit(self, observed, *, rng, budget=None):
         n, d = observed.n_environments, observed.n_variables
         return Fitted(Estimate(np.zeros((d, d)), np.zeros((n, d))), cut_short=n > self.n_environments)
+
+
+@register_method("converges_on_few")
+class ConvergesOnFew(HurriedByMore):
+    """Does not converge where there are more environments than it was first given."""
+
+    def fit(self, observed, *, rng, budget=None):
+        n, d = observed.n_environments, observed.n_variables
+        return Fitted(Estimate(np.zeros((d, d)), np.zeros((n, d))), converged=n <= self.n_environments)
