@@ -22,6 +22,7 @@ import typer
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench import registry, report, runner, store, testing
 from bench.columns import FAILURES
@@ -30,6 +31,7 @@ from bench.plan import pending
 from bench.progress import watching
 from bench.statistics import check_metric
 from bench.suites import Suite, load_suite, suite_names
+from bench.types import Capabilities, Meta
 
 app = typer.Typer(
     add_completion=False,
@@ -116,13 +118,16 @@ def list_(
     """List methods, datasets and suites, a line each."""
     _load(plugin or [])
     console = _console()
-    for kind, entries in (("methods", registry.methods()), ("datasets", registry.datasets())):
-        if what in ("all", kind):
-            told = ["may be told"] if kind == "methods" else []
-            table = _table("name", *told, "what it is", title=kind)
-            for name, entry in entries.items():
-                table.add_row(name, *([_may_be_told(entry)] if told else []), entry.meta.summary)
-            console.print(table, "")
+    if what in ("all", "methods"):
+        table = _table("name", "what it is, what it assumes and answers", title="methods")
+        for name, entry in registry.methods().items():
+            table.add_row(name, Text(entry.meta.summary) + Text(f"\n{essentials(entry)}", style="dim"))
+        console.print(table, "")
+    if what in ("all", "datasets"):
+        table = _table("name", "what it is", title="datasets")
+        for name, entry in registry.datasets().items():
+            table.add_row(name, entry.meta.summary)
+        console.print(table, "")
     if what in ("all", "suites"):
         table = _table("name", "what it runs", title="suites")
         for name in suite_names():
@@ -260,12 +265,8 @@ def _print_cells(console: Console, suite: Suite, directory: Path, retry_failed: 
 
 def _print_plugin(console: Console, entry: registry.Entry) -> None:
     console.print(f"{entry.kind} {entry.name}: {entry.meta.summary}", soft_wrap=True)
-    for label, value in (("reference", entry.meta.reference), ("licence", entry.meta.licence), ("source", entry.source)):
-        if value:
-            console.print(f"  {label}: {value}", soft_wrap=True)
-    if entry.capabilities is not None:
-        given = ", ".join(f"{k}={getattr(entry.capabilities, k)}" for k in entry.capabilities.__slots__)
-        console.print(f"  capabilities: {given}", soft_wrap=True)
+    for label, value in _described(entry):
+        console.print(f"  {label}: {value}", soft_wrap=True)
     table = _table("parameter", "default", "type")
     annotations = inspect.signature(entry.factory).parameters
     for name, default in entry.defaults.items():
@@ -275,10 +276,61 @@ def _print_plugin(console: Console, entry: registry.Entry) -> None:
     console.print("", inspect.getdoc(entry.factory) or "", sep="\n", soft_wrap=True)
 
 
-def _may_be_told(entry: registry.Entry) -> str:
-    """What a method can use where a track tells it."""
-    needs = {what: getattr(entry.capabilities, what, "ignored") for what in ("targets", "graph")}
-    return ", ".join(f"{what} (required)" if need == "required" else what for what, need in needs.items() if need != "ignored")
+def _described(entry: registry.Entry) -> Iterator[tuple[str, Any]]:
+    """All that a plugin says of itself but its summary and parameters, as pairs of a label and a text."""
+    meta, capabilities = entry.meta, entry.capabilities
+    said = {
+        "reference": meta.reference,
+        "licence": meta.licence,
+        "wraps": meta.wraps,
+        "source": entry.source,
+        "mechanisms": meta.mechanisms,
+        "noise": meta.noise,
+        "interventions": _kinds(meta),
+        "complexity": meta.complexity,
+        "recommended number of variables": _variables(meta),
+    }
+    yield from ((label, value) for label, value in said.items() if value)
+    if capabilities is not None:
+        yield "capabilities", ", ".join(f"{k}={getattr(capabilities, k)}" for k in capabilities.__slots__)
+
+
+def essentials(entry: registry.Entry) -> str:
+    """What tells methods apart, in one line: the model, what it needs or may be told, what it answers, numbers of variables."""
+    meta, able = entry.meta, entry.capabilities or Capabilities()
+    needs = [
+        *(f"{what} {_TOLD[need]}" for what, need in (("targets", able.targets), ("graph", able.graph)) if need != "ignored"),
+        *(["needs observational data"] if able.needs_observational else []),
+        *([f"needs {able.min_environments} environments"] if able.min_environments > 1 else []),
+        *(["needs more samples than variables"] if able.needs_more_samples_than_variables else []),
+        *([f"needs {able.extra}"] if able.extra else []),
+    ]
+    answers = {"targets": able.estimates_targets, "few-shot": able.adapts, "density": able.density}
+    parts = [
+        f"{meta.mechanisms} mechanisms" if meta.mechanisms else "",
+        f"{meta.noise} noise" if meta.noise else "",
+        f"interventions: {_kinds(meta)}" if meta.interventions else _kinds(meta),
+        *needs,
+        f"edges ({able.edge_output})" + "".join(f", {what}" for what, given in answers.items() if given),
+        f"d {_variables(meta)}" if meta.n_variables else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+_TOLD = {"required": "must be told", "optional": "may be told"}
+
+
+def _kinds(meta: Meta) -> str:
+    if meta.interventions is None:
+        return ""
+    return ", ".join(kind.replace("_", " ") for kind in meta.interventions) or "no interventions"
+
+
+def _variables(meta: Meta) -> str:
+    if meta.n_variables is None:
+        return ""
+    least, most = meta.n_variables
+    return f"from {least}" if most is None else f"{least} to {most}"
 
 
 def _type_words(annotation: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 import math
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,8 +58,23 @@ class PlannedCell:
         return f"{self.problem.dataset.label} #{self.problem.repetition} · {self.method.label}"
 
 
-def why_not(capabilities: Capabilities, track: str, *, targets_known: bool, graph: str) -> str:
-    """Reason why a method does not run on a track, empty where it does; ``graph`` as :func:`told_graph` says it."""
+def why_not(capabilities: Capabilities, track: str, known: Mapping[str, Any]) -> str:
+    """Reason why a method does not run on a problem and track, empty where it does.
+
+    Parameters
+    ----------
+    capabilities : Capabilities
+    track : {"unknown", "oracle", "graph"}
+    known : mapping
+        What is known of the problem: ``targets_known``, ``graph`` (see :func:`told_graph`), ``n_variables``,
+        ``n_environments``, ``n_observational``, ``n_samples``. What is missing, as in runs stored by earlier versions, is
+        no reason.
+    """
+    return _not_on_track(capabilities, track, known) or _not_with_data(capabilities, known) or _not_installed(capabilities)
+
+
+def _not_on_track(capabilities: Capabilities, track: str, known: Mapping[str, Any]) -> str:
+    graph = known.get("graph", "not known")
     if track == "graph" and capabilities.graph == "ignored":
         return "does not use a told graph"
     if track != "graph" and capabilities.graph == "required":
@@ -67,9 +83,41 @@ def why_not(capabilities: Capabilities, track: str, *, targets_known: bool, grap
         return f"needs the true graph, and that of this dataset is {graph}"
     if capabilities.targets == "required" and track != "oracle":
         return "needs the targets, which this track hides"
-    if capabilities.targets != "ignored" and track == "oracle" and not targets_known:
+    if capabilities.targets != "ignored" and track == "oracle" and not known.get("targets_known", True):
         return "needs the targets, and those of this dataset are not known"
     return ""
+
+
+def _not_with_data(capabilities: Capabilities, known: Mapping[str, Any]) -> str:
+    d, most = known.get("n_variables", 0), capabilities.max_variables
+    n_environments, least = known.get("n_environments", math.inf), capabilities.min_environments
+    n_samples = known.get("n_samples", math.inf)
+    if capabilities.needs_observational and known.get("n_observational", 1) == 0:
+        return (
+            f"needs observational data, and none of the {counted(n_environments, 'environment')} is known to be observational"
+        )
+    if n_environments < least:
+        return f"needs at least {counted(least, 'environment')}, and the problem has {n_environments}"
+    if most is not None and d > most:
+        return f"takes at most {counted(most, 'variable')}, and the problem has {d}"
+    if capabilities.needs_more_samples_than_variables and n_samples <= d:
+        return f"needs more samples than variables, and the problem has {counted(n_samples, 'sample')} of {d}"
+    return ""
+
+
+def counted(n: int, what: str) -> str:
+    """
+    >>> counted(1, "sample"), counted(2, "sample")
+    ('1 sample', '2 samples')
+    """
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def _not_installed(capabilities: Capabilities) -> str:
+    extra = capabilities.extra
+    if extra is None or importlib.util.find_spec(extra) is not None:
+        return ""
+    return f"needs the package {extra}, which is not installed: pip install 'cadibench[{extra}]'"
 
 
 def told_graph(truth: Truth | None) -> str:
@@ -97,9 +145,7 @@ def list_cells(suite: Suite, problems: Sequence[PlannedProblem]) -> list[Planned
 def _plan_cell(
     suite: Suite, track: str, problem: PlannedProblem, item: MethodItem, able: Capabilities, identity: Mapping[str, Any]
 ) -> PlannedCell:
-    known = problem.known
-    targets_known, graph = bool(known.get("targets_known", True)), str(known.get("graph", "not known"))
-    skipped = problem.skipped or why_not(able, track, targets_known=targets_known, graph=graph)
+    skipped = problem.skipped or why_not(able, track, problem.known)
     planned = PlannedCell(
         track,
         problem,
@@ -193,6 +239,7 @@ def _known(problem: Problem, prepared: Prepared) -> dict[str, Any]:
         "graph": told_graph(problem.truth),
         "n_variables": seen.observed.n_variables,
         "n_environments": seen.observed.n_environments,
+        "n_observational": sum(bool(e.is_observational) for e in seen.observed.environments),
         "n_samples": seen.observed.n_samples,
         "n_held_out": len(problem.held_out),
         "diagnostics": {k: None if math.isnan(v) else v for k, v in {**problem.diagnostics, **seen.diagnostics}.items()},

@@ -620,7 +620,15 @@ class Capabilities:
     deterministic : bool
         The answer does not depend on the generator.
     extra : str or None
-        The optional dependency group that it needs.
+        The optional dependency group that it needs, named after the module that it installs.
+    needs_observational : bool
+        There is no answer unless an environment is known to be observational.
+    min_environments : int
+        Fewest environments that it can answer.
+    max_variables : int or None
+        Most variables that it can answer; None for no limit. What is merely slow belongs to ``Meta.n_variables``.
+    needs_more_samples_than_variables : bool
+        There is no answer unless all environments together hold more samples than there are variables.
     """
 
     targets: Need = "ignored"
@@ -631,15 +639,71 @@ class Capabilities:
     density: bool = False
     deterministic: bool = False
     extra: str | None = None
+    needs_observational: bool = False
+    min_environments: int = 1
+    max_variables: int | None = None
+    needs_more_samples_than_variables: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """Where a plugin comes from: one line on what it is, the paper, and the licence of code or data."""
+    """Where a plugin comes from, what it takes for granted and what it costs; all but the summary may be left unsaid.
+
+    What makes an answer impossible stands in :class:`Capabilities`; what is said here stops nothing.
+
+    Parameters
+    ----------
+    summary : str
+        One line on what it is.
+    reference : str
+        The paper.
+    licence : str
+        Of the plugin's own code, or of the data.
+    wraps : str
+        The package whose code does the work, and its licence; empty where there is none.
+    mechanisms : str
+        Of a method: the mechanisms that it models, e.g. "linear"; "any" where it assumes nothing.
+    noise : str
+        The noise that it models, e.g. "Gaussian" or "additive"; "any" where it assumes nothing.
+    interventions : tuple of str or None
+        The kinds that it models, in the words of ``bench.interventions``; ("any",) where each change of a variable given its
+        parents counts, () where it knows no environments, None where it does not say.
+    complexity : str
+        What its time grows with: d variables, n samples, E environments.
+    n_variables : (int, int or None) or None
+        Numbers of variables, least and most, for which it is recommended; a most of None is no limit.
+
+    Raises
+    ------
+    InputError
+        If ``interventions`` is one text in place of a tuple, or the range is none.
+
+    Examples
+    --------
+    >>> Meta("A method.", n_variables=(50, 2))
+    Traceback (most recent call last):
+    bench.errors.InputError: n_variables must be (least, most) with 1 <= least <= most, or a most of None, got (50, 2)
+    """
 
     summary: str
     reference: str = ""
     licence: str = "MIT"
+    wraps: str = ""
+    mechanisms: str = ""
+    noise: str = ""
+    interventions: tuple[str, ...] | None = None
+    complexity: str = ""
+    n_variables: tuple[int, int | None] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.interventions, str):
+            raise InputError(f"interventions must be a tuple of kinds, got the text {self.interventions!r}")
+        if self.n_variables is not None:
+            least, most = self.n_variables
+            if least < 1 or (most is not None and most < least):
+                raise InputError(
+                    f"n_variables must be (least, most) with 1 <= least <= most, or a most of None, got {self.n_variables}"
+                )
 
 
 class Budget:

@@ -20,7 +20,15 @@ class Empty(Method):
     """The graph without edges. It says nothing of targets."""
 
     capabilities = Capabilities(edge_output="binary", deterministic=True)
-    meta = Meta("Empty graph (floor).")
+    meta = Meta(
+        "Empty graph (floor).",
+        "no paper: what no information at all scores",
+        mechanisms="any",
+        noise="any",
+        interventions=(),
+        complexity="d²",
+        n_variables=(1, None),
+    )
     expected_failures: ClassVar = {"edges_beat_chance": "a floor that looks at no data"}
 
     def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
@@ -46,7 +54,15 @@ class Random(Method):
     """
 
     capabilities = Capabilities(edge_output="binary", estimates_targets=True)
-    meta = Meta("Random graph and random targets of given density (floor).")
+    meta = Meta(
+        "Random graph and random targets of given density (floor).",
+        "Erdős, Rényi, On random graphs I, Publicationes Mathematicae 6, 1959 (Gilbert's variant, over a random order)",
+        mechanisms="any",
+        noise="any",
+        interventions=(),
+        complexity="d² + E d",
+        n_variables=(1, None),
+    )
     expected_failures: ClassVar = {
         "edges_beat_chance": "a floor that looks at no data",
         "targets_beat_chance": "a floor that looks at no data",

@@ -7,6 +7,7 @@ suite grants the targets; ``gies_marginal`` first estimates them by the floor ``
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
@@ -26,7 +27,12 @@ _META = Meta(
     "Greedy interventional equivalence search on told targets (package gies).",
     "Hauser, Bühlmann, Characterization and greedy learning of interventional Markov equivalence classes of directed "
     "acyclic graphs, JMLR 13, 2012",
-    licence="BSD-3-Clause (package gies)",
+    wraps="gies (BSD-3-Clause)",
+    mechanisms="linear",
+    noise="Gaussian",
+    interventions=("hard", "hard_constant"),
+    complexity="greedy steps, each over all paths of the graph: exponential in d where it is dense",
+    n_variables=(2, 30),
 )
 
 _SMALLEST_GAIN = 1e-3
@@ -107,7 +113,7 @@ class GiesMarginal(PointMethod):
     """
 
     capabilities = Capabilities(estimates_targets=True, edge_output="binary", deterministic=True)
-    meta = Meta("GIES on targets estimated by marginal tests.", _META.reference, _META.licence)
+    meta = dataclasses.replace(_META, summary="GIES on targets estimated by marginal tests (package gies).")
     builds_on = ("marginal",)
 
     def __init__(

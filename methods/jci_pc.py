@@ -63,7 +63,12 @@ class JciPc(PointMethod):
     meta = Meta(
         "PC on data joined with environment indicators (package causal-learn).",
         "Mooij, Magliacane, Claassen, Joint causal inference from multiple contexts, JMLR 21, 2020",
-        licence="MIT (package causal-learn)",
+        wraps="causal-learn (MIT)",
+        mechanisms="linear",
+        noise="Gaussian",
+        interventions=("hard", "hard_constant", "shift"),
+        complexity="(d + E)² tests for each conditioning set tried: up to d^(max_conditioning + 2) on dense graphs",
+        n_variables=(2, 100),
     )
 
     def __init__(

@@ -57,7 +57,16 @@ class Marginal(Method):
     """
 
     capabilities = Capabilities(estimates_targets=True, edge_output="binary", adapts=True, deterministic=True)
-    meta = Meta("Marginal two-sample tests against the reference, Holm-adjusted; no edge (floor for targets).")
+    meta = Meta(
+        "Marginal two-sample tests against the reference, Holm-adjusted; no edge (floor for targets).",
+        "Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979",
+        wraps="scipy (Kolmogorov-Smirnov test; BSD-3-Clause)",
+        mechanisms="any",
+        noise="any",
+        interventions=("any",),
+        complexity="E d n log n",
+        n_variables=(1, None),
+    )
     expected_failures: ClassVar = {"edges_beat_chance": "it answers for targets only"}
 
     def __init__(self, alpha: Annotated[float, Gt(0), Lt(1)] = 0.05) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,6 +63,15 @@ class SortAndRegress(PointMethod):
         sparse_weights(np.random.default_rng(0).normal(size=(20, 3)), np.arange(3))
 
 
+_MODEL: dict[str, Any] = {
+    "mechanisms": "linear",
+    "noise": "any",
+    "interventions": (),
+    "complexity": "n d³ (d sparse regressions on up to d predecessors)",
+    "n_variables": (2, 200),
+}
+
+
 @register_method("var_sort_regress")
 class VarianceSortAndRegress(SortAndRegress):
     """Sort by marginal variance; see :class:`SortAndRegress`."""
@@ -70,6 +79,8 @@ class VarianceSortAndRegress(SortAndRegress):
     meta = Meta(
         "Sort by marginal variance, regress on predecessors (floor).",
         "Reisach, Seiler, Weichwald, Beware of the Simulated DAG!, NeurIPS 2021",
+        wraps="scikit-learn (LassoLarsIC; BSD-3-Clause)",
+        **_MODEL,
     )
 
     def criterion(self, X: FloatArray) -> FloatArray:
@@ -83,6 +94,8 @@ class RSquaredSortAndRegress(SortAndRegress):
     meta = Meta(
         "Sort by R² on all other variables, regress on predecessors (floor).",
         "Reisach et al., A Scale-Invariant Sorting Criterion to Find a Causal Order in Additive Noise Models, NeurIPS 2023",
+        wraps="scikit-learn (LassoLarsIC; BSD-3-Clause)",
+        **_MODEL,
     )
     expected_failures: ClassVar = {"edges_beat_chance": "R² gives no order away where weights are balanced and effects few"}
 

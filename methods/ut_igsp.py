@@ -84,6 +84,11 @@ class UTIGSP(PointMethod):
     meta = Meta(
         "UT-IGSP: permutation search with unknown intervention targets (own implementation).",
         "Squires, Wang, Uhler, UAI 2020, arXiv:1910.09007",
+        mechanisms="linear",
+        noise="Gaussian",
+        interventions=("any",),
+        complexity="n_runs searches of depth `depth`: covered arrows^depth graphs at worst, d tests of d³ each per graph",
+        n_variables=(2, 100),
     )
 
     def __init__(

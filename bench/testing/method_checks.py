@@ -44,7 +44,7 @@ from bench.testing.exercise import (
 )
 from bench.testing.observe import observe
 from bench.testing.report import CheckFailed
-from bench.types import Environment, Estimate, Fitted, Method, Observed
+from bench.types import Capabilities, Environment, Estimate, Fitted, Method, Observed
 
 N_SEEDS = 4
 """Answers per side where a method that is not deterministic is compared with itself on permuted input."""
@@ -366,6 +366,7 @@ def check_awkward_input(method: Method, *, name: str) -> None:
     except (BenchError, ValueError) as reason:
         if not str(reason).strip() or "\n" in str(reason).strip():
             raise CheckFailed(f"{what}: refuse in one line that says why, got {str(reason)!r}") from None
+        _require_declared(name, method.effective_capabilities(), what)
         return
     except Exception as reason:
         raise CheckFailed(
@@ -373,6 +374,16 @@ def check_awkward_input(method: Method, *, name: str) -> None:
             "with one line"
         ) from None
     _require_valid(estimate, observed, f"{what}: fit")
+
+
+def _require_declared(name: str, capabilities: Capabilities, what: str) -> None:
+    """What a method refuses for the shape of a problem, a run must be able to skip beforehand."""
+    declaration, declared = {
+        "one_environment": ("min_environments=2", capabilities.min_environments > 1),
+        "nothing_known_observational": ("needs_observational=True", capabilities.needs_observational),
+    }.get(name, ("", True))
+    if not declared:
+        raise CheckFailed(f"{what}: fit refuses, but capabilities do not say so; declare {declaration}, or answer")
 
 
 # Few-shot adaptation and density ------------------------------------------------------------------------------------------

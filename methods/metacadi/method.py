@@ -104,6 +104,11 @@ class MetaCaDI(Method):
     meta = Meta(
         "MetaCaDI: Bayesian, closed-form evidence for unknown targets and few-shot adaptation.",
         "Ong, Chikahara, Iwata, UAI 2026, arXiv:2510.22298",
+        mechanisms="linear or smooth",
+        noise="additive Gaussian",
+        interventions=("any",),
+        complexity="local search over d² single changes, each priced in E k³ for k features of a parent set",
+        n_variables=(2, 1000),
     )
 
     def __init__(
@@ -158,6 +163,10 @@ class MetaCaDI(Method):
         features = [component.features for component in evidence.components]
         adapt = adapted_targets if self.adaptation == "closed_form" else adapted_targets_by_gradient
         return FittedMetaCaDI(estimate, mechanisms, features, scaling, priors, adapt, cut_short=posterior.cut_short)
+
+    def effective_capabilities(self) -> Capabilities:
+        """Learned features need torch; "auto" does without where it is missing."""
+        return dataclasses.replace(self.capabilities, extra="torch") if self.features == "learned" else self.capabilities
 
     def warm_up(self) -> None:
         """Compile, or read what was compiled before, and import torch where it may be needed."""
@@ -311,10 +320,15 @@ class MetaCaDIPaper(Method):
     Ong, Chikahara, Iwata, "MetaCaDI", UAI 2026, arXiv:2510.22298.
     """
 
-    capabilities = MetaCaDI.capabilities
+    capabilities = dataclasses.replace(MetaCaDI.capabilities, extra="torch")
     meta = Meta(
-        "MetaCaDI by gradients: differentiable DAG sampling, a network of hidden units, episodic meta-learning (needs torch).",
+        "MetaCaDI by gradients: differentiable DAG sampling, a network of hidden units, episodic meta-learning.",
         "Ong, Chikahara, Iwata, UAI 2026, arXiv:2510.22298",
+        mechanisms="smooth (one hidden layer)",
+        noise="additive Gaussian",
+        interventions=("any",),
+        complexity="gradient steps, each of tens of graphs over d variables with E k³ for k features of a parent set",
+        n_variables=(2, 20),
     )
 
     def __init__(self, n_samples: Annotated[int, Ge(1)] = 100, n_units: Annotated[int, Ge(1)] = 16) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.errors import InputError, InvalidEstimate
-from bench.types import Budget, Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
+from bench.types import Budget, Environment, Estimate, HeldOut, Meta, Observed, Problem, Result, Truth
 
 
 def _problem(scale=1.0):
@@ -168,6 +168,8 @@ def test_the_fingerprint_tells_unknown_from_absent():
         (lambda: Problem(_problem().observed, Truth(np.zeros((2, 2)), None)), "truth must have 3 variables, got 2"),
         (lambda: Problem(_problem().observed, Truth(None, np.zeros((2, 4)))), "truth must have 3 variables, got 4"),
         (lambda: Problem(_problem().observed, Truth(None, np.zeros((1, 3)))), r"\(2, 3\), got \(1, 3\)"),
+        (lambda: Meta("A method.", interventions="hard"), "tuple of kinds, got the text 'hard'"),
+        (lambda: Meta("A method.", n_variables=(0, None)), r"1 <= least <= most.* got \(0, None\)"),
         (lambda: HeldOut(np.zeros((3, 2)), (4,), np.zeros((0, 2)), np.zeros(2)), "between 1 and 3"),
         (lambda: Problem(_problem().observed, None, variable_names=("a",)), "variable_names must have 3 entries, got 1"),
         (lambda: Problem(_problem().observed, None, environment_names=("a",)), "environment_names must have 2 entries, got 1"),

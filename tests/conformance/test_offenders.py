@@ -88,6 +88,9 @@ ONE_BROKEN_PROMISE = [
             ("duplicated_column", "KeyError"),
             ("more_variables_than_samples", "KeyError"),
             ("single_variable", "KeyError"),
+            # Refused in one line, but not declared in the capabilities, so that a run would not skip them.
+            ("one_environment", "politely"),
+            ("nothing_known_observational", "politely"),
         )
     ),
 ]
@@ -131,6 +134,7 @@ def test_method_that_outlives_its_budget_is_ended_and_fails_that_check_alone(mon
         "welcomes_the_graph",
         "needs_the_graph",
         "admits_its_failure",
+        "says_what_it_refuses",
         "stumbles[over=constant_column,how=politely]",
     ],
 )

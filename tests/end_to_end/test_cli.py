@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from runs import without_times
 
-from bench import cli
+from bench import cli, registry
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = Path(__file__).parent / "plugins"
@@ -43,9 +43,9 @@ def suite(tmp_path):
 def call(monkeypatch, capsys):
     """Call the command line in this process; return exit status, stdout and stderr."""
 
-    def call(*arguments):
+    def call(*arguments, columns=120):
         monkeypatch.setattr(sys, "argv", ["run_bench.py", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setenv("COLUMNS", str(columns))
         status = 0
         try:
             cli.main()
@@ -194,10 +194,43 @@ def test_everything_is_listed_and_shown(call):
         shown = call("show", name)
         assert shown[0] == 0
         assert name in shown[1]
-    assert re.search(r"^gies +targets \(required\) ", out, re.MULTILINE)
+    assert re.search(r"targets must be told · edges \(binary\)", out)
     shown = call("show", "ut_igsp")[1]
     assert re.search(r"depth +4 +Annotated\[int, Ge\(0\)", shown)
     assert "alpha_invariance : float" in shown
+
+
+def test_the_list_of_methods_fits_a_narrow_terminal_and_names_what_each_needs(call, monkeypatch, tmp_path):
+    plugin = tmp_path / "needy.py"
+    plugin.write_text(
+        "from bench.registry import register_method\n"
+        "from bench.types import Capabilities, Meta, Method\n"
+        "@register_method('needy')\n"
+        "class Needy(Method):\n"
+        "    capabilities = Capabilities(needs_observational=True, min_environments=3, extra='torch')\n"
+        "    meta = Meta('Needs much.', n_variables=(2, 20), interventions=('hard_constant', 'shift'))\n"
+        "    def fit(self, observed, *, rng, budget=None): ...\n"
+        "@register_method('silent')\n"
+        "class Silent(Method):\n"
+        "    capabilities, meta = Capabilities(), Meta('Says nothing.')\n"
+        "    def fit(self, observed, *, rng, budget=None): ...\n"
+    )
+    status, out, err = call("list", "methods", "--plugin", plugin, columns=80)
+    assert status == 0, err
+    assert max(map(len, out.splitlines())) <= 80
+    said = " ".join(out.split())
+    assert (
+        "Needs much. interventions: hard constant, shift · needs observational data · needs 3 environments · needs torch · "
+        "edges (binary) · d 2 to 20"
+    ) in said
+    assert re.search(r"Says nothing\. edges \(binary\) \w", said)
+
+
+def test_showing_a_method_tells_all_that_it_says_of_itself(call):
+    meta = registry.entry("method", "gies").meta
+    shown = call("show", "gies")[1]
+    for said in (meta.reference, meta.wraps, meta.complexity, "interventions: hard, hard constant", "variables: 2 to 30"):
+        assert said in shown
 
 
 def test_types_are_shown_as_written_where_annotations_are_evaluated_at_once(call, tmp_path):

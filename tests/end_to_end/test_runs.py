@@ -203,8 +203,33 @@ def test_a_graph_that_is_not_known_whole_or_is_cyclic_is_not_told(truth, reason)
     able = Capabilities(graph="optional")
     graph = plan.told_graph(truth)
     assert graph == reason
-    assert plan.why_not(able, "graph", targets_known=True, graph=graph).endswith(f"that of this dataset is {reason}")
-    assert not plan.why_not(able, "unknown", targets_known=True, graph=graph)
+    assert plan.why_not(able, "graph", {"graph": graph}).endswith(f"that of this dataset is {reason}")
+    assert not plan.why_not(able, "unknown", {"graph": graph})
+
+
+def test_impossible_combinations_are_skipped_with_their_reason(plugins, tmp_path):
+    """Four variables, three environments of one sample, none known to be observational."""
+    reasons = {
+        "needs_much[what=observational]": "needs observational data, "
+        "and none of the 3 environments is known to be observational",
+        "needs_much[what=environments]": "needs at least 4 environments, and the problem has 3",
+        "needs_much[what=few variables]": "takes at most 3 variables, and the problem has 4",
+        "needs_much[what=samples]": "needs more samples than variables, and the problem has 3 samples of 4",
+        "needs_much[what=package]": "needs the package a_package_of_nobody, which is not installed: "
+        "pip install 'cadibench[a_package_of_nobody]'",
+        "needs_much": "",
+    }
+    parameters = {**SMALL, "n_observational": 0, "n_per_environment": 1}
+    rows = runner.run(_suite(list(reasons), parameters=parameters), output=tmp_path).set_index("method")
+    assert rows["reason"].to_dict() == reasons
+    assert rows["status"].to_dict() == {method: "skipped" if reason else "ok" for method, reason in reasons.items()}
+
+
+def test_nothing_is_skipped_where_a_problem_just_meets_the_needs(plugins, tmp_path):
+    needs = ("observational", "environments", "few variables", "samples")
+    parameters = {**SMALL, "n_variables": 3, "n_observational": 1, "n_per_environment": 1}
+    rows = runner.run(_suite([f"needs_much[what={what}]" for what in needs], parameters=parameters), output=tmp_path)
+    assert rows["status"].eq("ok").all(), rows["reason"].to_dict()
 
 
 def test_a_method_that_needs_targets_has_no_answer_where_they_are_never_told(plugins, tmp_path):

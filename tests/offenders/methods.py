@@ -434,6 +434,16 @@ class Stumbles(Honest):
         return HonestFitted(observed)
 
 
+@register_method("says_what_it_refuses")
+class SaysWhatItRefuses(Honest):
+    capabilities = dataclasses.replace(Honest.capabilities, min_environments=2, needs_observational=True)
+
+    def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
+        if observed.n_environments == 1 or observed.observational() is None:
+            raise InputError("this input is too hard")
+        return HonestFitted(observed)
+
+
 class OneRow(HonestFitted):
     def adapt(self, new: Observed, *, rng: np.random.Generator) -> Estimate:
         return super().adapt(Observed(new.environments[:1]), rng=rng)

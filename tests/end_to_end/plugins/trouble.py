@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 import time
+from typing import Literal
 
 import numpy as np
 
@@ -160,3 +161,24 @@ class ConvergesOnFew(HurriedByMore):
     def fit(self, observed, *, rng, budget=None):
         n, d = observed.n_environments, observed.n_variables
         return Fitted(Estimate(np.zeros((d, d)), np.zeros((n, d))), converged=n <= self.n_environments)
+
+
+@register_method("needs_much")
+class NeedsMuch(_Empty):
+    def __init__(
+        self, what: Literal["nothing", "observational", "environments", "few variables", "samples", "package"] = "nothing"
+    ) -> None:
+        self.what = what
+
+    def effective_capabilities(self):
+        return {
+            "nothing": self.capabilities,
+            "observational": Capabilities(needs_observational=True),
+            "environments": Capabilities(min_environments=4),
+            "few variables": Capabilities(max_variables=3),
+            "samples": Capabilities(needs_more_samples_than_variables=True),
+            "package": Capabilities(extra="a_package_of_nobody"),
+        }[self.what]
+
+    def misbehave(self):
+        pass
