@@ -1,4 +1,4 @@
-"""The command line: run a suite, list and show what there is, report on a run, test a plugin.
+"""The command line: run a suite, list and show what there is, report on a run, test a plugin, tune a method.
 
 A user's mistake ends in one line on stderr and exit status 2; Ctrl-C says how to resume and ends in 130.
 """
@@ -9,6 +9,7 @@ import contextlib
 import errno
 import inspect
 import json
+import math
 import os
 import re
 import shlex
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import registry, report, runner, store, testing
+from bench import registry, report, runner, store, testing, tuning
 from bench.columns import FAILURES
 from bench.errors import BenchError, InputError, UnknownName
 from bench.plan import pending
@@ -172,6 +173,26 @@ def report_(
     report.write_report(directory, output=output, sort_by=sort_by, per_dataset=per_dataset, console=_console())
 
 
+@app.command()
+def tune(
+    method: Annotated[str, typer.Argument(help="Name of a method that declares a search_space.")],
+    trials: Annotated[int, typer.Option(min=2, help="Configurations in the screening, the defaults included.")] = 24,
+    finalists: Annotated[int, typer.Option(min=1, help="How many of them, besides the defaults, meet fresh draws.")] = 4,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; all cores by default.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Run directory; results/runs/tuning_<method> by default.")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Search a method's hyperparameters at random on the suite `tuning`, and say which should be its defaults."""
+    _load(plugin or [])
+    console = _console()
+    tuning.search_space(method)
+    directory = (output or runner.DEFAULT_OUTPUT / f"{tuning.SUITE}_{method}").resolve()
+    with _resumable(directory), watching(directory, console) as watch:
+        found = tuning.tune(method, trials=trials, finalists=finalists, output=directory, jobs=jobs or _cores(), watch=watch)
+    _print_tuning(console, found)
+    console.print(f"written to {_relative(found.save().resolve())}", soft_wrap=True)
+
+
 @app.command("test-plugin")
 def test_plugin(
     plugin: Annotated[str, typer.Argument(help="A Python file with plugins, or the name of a registered one.")],
@@ -261,6 +282,28 @@ def _print_cells(console: Console, suite: Suite, directory: Path, retry_failed: 
         table.add_row(cell.track, cell.problem.dataset.label, str(cell.problem.repetition), cell.method.label, what)
     console.print(table)
     console.print(f"{len(planned)} rows, {len(waiting)} cells to compute in {_relative(directory)}", soft_wrap=True)
+
+
+def _print_tuning(console: Console, found: tuning.Tuning) -> None:
+    title = f"{found.method}: mean loss in [0, 1] over {found.n_screening} problems, then over {found.n_final} fresh ones"
+    table = _table("screening", "final", "Δ to defaults", "fit (s)", "failed", title=title)
+    table.add_column("parameters", overflow="fold")
+    for trial in found.trials:
+        mean, low, high = trial.difference
+        table.add_row(
+            f"{trial.screening_loss:.3f}",
+            "" if math.isnan(trial.final_loss) else f"{trial.final_loss:.3f}",
+            "" if math.isnan(low) else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]",
+            f"{trial.fit_seconds:.3g}",
+            str(trial.failed),
+            ", ".join(f"{k}={v}" for k, v in trial.parameters.items()) or "(defaults)",
+        )
+    console.print(table)
+    changed = {k: v for k, v in found.chosen.items() if v != found.defaults[k]}
+    verdict = ", ".join(f"{k}={v}" for k, v in changed.items())
+    console.print(
+        f"new defaults: {verdict}" if changed else "the defaults stay: nothing beat them by more than luck", soft_wrap=True
+    )
 
 
 def _print_plugin(console: Console, entry: registry.Entry) -> None:

@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -789,6 +789,8 @@ class Method(ABC):
     name: ClassVar[str]
     expected_failures: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Conformance checks (``bench.testing``) that the method fails on purpose, with the reason of each; strict."""
+    search_space: ClassVar[Mapping[str, Sequence[Any]]] = MappingProxyType({})
+    """Hyperparameters that ``tune`` may vary, each with the values to try, its default among them."""
 
     @abstractmethod
     def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt, Lt
@@ -22,6 +22,8 @@ from bench.registry import make_method, register_method
 from bench.types import BoolArray, Budget, Capabilities, Estimate, Fitted, Meta, Observed
 
 Intercept = Literal["shared", "per_environment"]
+Penalty = Annotated[float, Gt(0)]
+_PENALTIES = [0.5, 1.0, 2.0, 4.0]
 
 _META = Meta(
     "Greedy interventional equivalence search on told targets (package gies).",
@@ -64,6 +66,8 @@ class Gies(PointMethod):
         "shared": one intercept of each mechanism over all environments that do not intervene on it, as the model says, so that
         shifted means downstream of a target are evidence. "per_environment": each environment is centred on its own
         mean, as in the package.
+    penalty : float
+        Multiple of the BIC's penalty.
     bootstrap : int
         Replicates of the within-environment bootstrap; 0 for none.
 
@@ -76,9 +80,11 @@ class Gies(PointMethod):
 
     capabilities = Capabilities(targets="required", edge_output="binary", deterministic=True)
     meta = _META
+    search_space: ClassVar = {"intercept": ["shared", "per_environment"], "penalty": _PENALTIES}
 
-    def __init__(self, intercept: Intercept = "shared", bootstrap: Replicates = 0) -> None:
+    def __init__(self, intercept: Intercept = "shared", penalty: Penalty = 1.0, bootstrap: Replicates = 0) -> None:
         self.intercept = intercept
+        self.penalty = penalty
         self.bootstrap = bootstrap
 
     def fit_point(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
@@ -89,7 +95,7 @@ class Gies(PointMethod):
                 f"gies needs the targets of all {len(targets)} environments, got those of {len(told)}; "
                 "gies_marginal estimates them"
             )
-        graph, cut_short = search(GaussianScore(environment_moments(observed), told, self.intercept, budget))
+        graph, cut_short = search(GaussianScore(environment_moments(observed), told, self.intercept, self.penalty, budget))
         return Fitted(_answer(graph), cut_short=cut_short)
 
     def warm_up(self) -> None:
@@ -107,6 +113,7 @@ class GiesMarginal(PointMethod):
     alpha : float
         Level of the marginal tests.
     intercept : {"shared", "per_environment"}
+    penalty : float
         As in :class:`Gies`.
     bootstrap : int
         Replicates of the within-environment bootstrap, targets included; 0 for none.
@@ -115,19 +122,25 @@ class GiesMarginal(PointMethod):
     capabilities = Capabilities(estimates_targets=True, edge_output="binary", deterministic=True)
     meta = dataclasses.replace(_META, summary="GIES on targets estimated by marginal tests (package gies).")
     builds_on = ("marginal",)
+    search_space: ClassVar = {"alpha": [1e-5, 1e-4, 0.001, 0.01, 0.05], **Gies.search_space}
 
     def __init__(
-        self, alpha: Annotated[float, Gt(0), Lt(1)] = 0.05, intercept: Intercept = "shared", bootstrap: Replicates = 0
+        self,
+        alpha: Annotated[float, Gt(0), Lt(1)] = 0.05,
+        intercept: Intercept = "shared",
+        penalty: Penalty = 1.0,
+        bootstrap: Replicates = 0,
     ) -> None:
         self.alpha = alpha
         self.intercept = intercept
+        self.penalty = penalty
         self.bootstrap = bootstrap
 
     def fit_point(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
         marginal = make_method("marginal", alpha=self.alpha).fit(observed, rng=rng).estimate
         assert marginal.targets is not None
         called = [frozenset(np.flatnonzero(row).tolist()) for row in marginal.targets]
-        graph, cut_short = search(GaussianScore(environment_moments(observed), called, self.intercept, budget))
+        graph, cut_short = search(GaussianScore(environment_moments(observed), called, self.intercept, self.penalty, budget))
         return Fitted(_answer(graph, marginal), cut_short=cut_short)
 
     def warm_up(self) -> None:
@@ -159,6 +172,7 @@ class GaussianScore:
     targets : sequence of frozenset of int
         Their targets.
     intercept : {"shared", "per_environment"}
+    penalty : float
         See :class:`Gies`.
     budget : Budget or None
         Where it runs out, ``local_score`` raises :class:`OutOfTime`.
@@ -169,6 +183,7 @@ class GaussianScore:
         environments: Sequence[Moments],
         targets: Sequence[frozenset[int]],
         intercept: Intercept,
+        penalty: float = 1.0,
         budget: Budget | None = None,
     ) -> None:
         self.p = environments[0].n_variables
@@ -176,6 +191,7 @@ class GaussianScore:
         join = merge if intercept == "shared" else merge_centred
         untouched = [[m for m, t in zip(environments, targets, strict=True) if j not in t] for j in range(self.p)]
         self._moments = [join(parts) if parts else None for parts in untouched]
+        self._penalty = penalty
         self._budget = budget
         self._known: dict[tuple[int, frozenset[int]], float] = {}
 
@@ -191,10 +207,10 @@ class GaussianScore:
     def _score(self, variable: int, parents: frozenset[int]) -> float:
         data = self._moments[variable]
         if data is None:  # intervened on everywhere: no sample speaks for any parent
-            return -float(len(parents))
+            return -self._penalty * len(parents)
         if parents and len(parents) >= data.degrees:
             return _SATURATED
-        return bic_local_score(data, variable, sorted(parents))
+        return bic_local_score(data, variable, sorted(parents), penalty=self._penalty)
 
 
 class OutOfTime(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import combinations
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
@@ -70,6 +70,7 @@ class JciPc(PointMethod):
         complexity="(d + E)² tests for each conditioning set tried: up to d^(max_conditioning + 2) on dense graphs",
         n_variables=(2, 100),
     )
+    search_space: ClassVar = {"alpha": [0.001, 0.003, 0.01, 0.03, 0.1], "max_conditioning": [1, 2, 3]}
 
     def __init__(
         self,

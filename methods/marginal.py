@@ -67,9 +67,10 @@ class Marginal(Method):
         complexity="E d n log n",
         n_variables=(1, None),
     )
+    search_space: ClassVar = {"alpha": [1e-5, 1e-4, 0.001, 0.01, 0.05]}
     expected_failures: ClassVar = {"edges_beat_chance": "it answers for targets only"}
 
-    def __init__(self, alpha: Annotated[float, Gt(0), Lt(1)] = 0.05) -> None:
+    def __init__(self, alpha: Annotated[float, Gt(0), Lt(1)] = 1e-5) -> None:
         self.alpha = alpha
 
     def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:

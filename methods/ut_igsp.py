@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -90,6 +90,12 @@ class UTIGSP(PointMethod):
         complexity="n_runs searches of depth `depth`: covered arrows^depth graphs at worst, d tests of d³ each per graph",
         n_variables=(2, 100),
     )
+    search_space: ClassVar = {
+        "alpha": [1e-5, 1e-4, 1e-3, 1e-2, 0.05],
+        "alpha_invariance": [1e-5, 1e-4, 1e-3, 1e-2, 0.05],
+        "depth": [2, 4, 6],
+        "ci_data": ["observational", "pooled"],
+    }
 
     def __init__(
         self,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from scipy import special
 
 from bench.errors import InputError
@@ -72,7 +72,8 @@ class MetaCaDI(Method):
         is predicted best from a few of its samples. Changes the targets, of new environments too, and only where interventions
         are so clearly not of all kinds that it pays; the graph was found before.
     target_rate : {"evidence", "fixed"}
-        How rare targets are: as the evidence of a first graph says, from one in ten down to one in a thousand; or one in ten.
+        How rare targets are: as the evidence of a first graph says, from ``highest_target_rate`` down to one in a thousand; or
+        always as the former.
     variance_drift : {"evidence", "none"}
         May the noise of a mechanism differ a little between environments without a target, as that of heavy tails seems to:
         where the evidence of a first graph says so clearly; or never. The first graph is the best that local search finds.
@@ -82,6 +83,13 @@ class MetaCaDI(Method):
         Cool the coordinate updates of the targets (and, of the differentiable engine, the likelihood).
     screening : bool
         With many variables, let perturbations choose among the most promising parents only.
+    slope_precision : float
+        Prior precision of the slopes of shared mechanisms, relative to the noise variance. The rate of the latter's prior is
+        half of it, without which Markov equivalent graphs would score differently.
+    shift_strength : float
+        Prior precision of a target's shift.
+    highest_target_rate : float
+        Prior probability that a variable is a target in an environment, at most.
 
     Notes
     -----
@@ -110,6 +118,14 @@ class MetaCaDI(Method):
         complexity="local search over d² single changes, each priced in E k³ for k features of a parent set",
         n_variables=(2, 1000),
     )
+    search_space: ClassVar = {
+        "n_units": [8, 16, 32],
+        "meta_learning": ["none", "evidence"],
+        "variance_drift": ["evidence", "none"],
+        "slope_precision": [0.03, 0.1, 0.3],
+        "shift_strength": [0.03, 0.1, 0.3],
+        "highest_target_rate": [0.05, 0.1, 0.2],
+    }
 
     def __init__(
         self,
@@ -125,6 +141,9 @@ class MetaCaDI(Method):
         average: bool = True,
         annealing: bool = True,
         screening: bool = True,
+        slope_precision: Annotated[float, Gt(0)] = 0.1,
+        shift_strength: Annotated[float, Gt(0)] = 0.1,
+        highest_target_rate: Annotated[float, Gt(0), Le(0.5)] = 0.1,
     ) -> None:
         self.n_samples = n_samples
         self.engine = engine
@@ -138,6 +157,9 @@ class MetaCaDI(Method):
         self.average = average
         self.annealing = annealing
         self.screening = screening
+        self.slope_precision = slope_precision
+        self.shift_strength = shift_strength
+        self.highest_target_rate = highest_target_rate
 
     def fit(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
         budget = Budget() if budget is None else budget
@@ -180,9 +202,14 @@ class MetaCaDI(Method):
             importlib.import_module("torch")
 
     def _priors(self) -> Priors:
-        if self.alternatives == "all":
-            return Priors()
-        return dataclasses.replace(Priors(), **{name: float(name == f"{self.alternatives}_weight") for name in WEIGHTS})
+        weights = {name: float(self.alternatives in ("all", name.removesuffix("_weight"))) for name in WEIGHTS}
+        return Priors(
+            target=self.highest_target_rate,
+            slope_precision=self.slope_precision,
+            rate=0.5 * self.slope_precision,
+            shift_strength=self.shift_strength,
+            **weights,
+        )
 
     def _found(self, observed: Observed, constant: BoolArray, rng: np.random.Generator, budget: Budget) -> _Found:
         """Graphs in proportion to the evidence under the chosen features."""

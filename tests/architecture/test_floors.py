@@ -13,7 +13,7 @@ FLOORS = {
     2: "methods datasets preprocessing metrics",
     3: "cells child compute isolation keeper parallel plan runner scoring store suites testing",
     4: "differences estimates footnotes labels plots regression report statistics table_files tables",
-    5: "cli progress run_bench",
+    5: "cli progress run_bench tuning",
 }
 TOP_LEVEL = ("bench", "methods", "datasets", "run_bench")
 PLUGINS = ("methods", "datasets")

@@ -176,7 +176,7 @@ def test_a_step_cut_by_the_budget_is_left_out() -> None:
             return self.looks > 60
 
     observed = problem([set()], n=200)
-    graph, cut_short = search(GaussianScore(environment_moments(observed), [frozenset()], "shared", Patience()))
+    graph, cut_short = search(GaussianScore(environment_moments(observed), [frozenset()], "shared", budget=Patience()))
     whole, _ = search(GaussianScore(environment_moments(observed), [frozenset()], "shared"))
     assert cut_short
     assert 0 < (graph | graph.T).sum() < (whole | whole.T).sum()

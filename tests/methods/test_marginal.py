@@ -94,7 +94,7 @@ def test_a_false_alarm_in_an_environment_is_as_rare_as_alpha() -> None:
     rng = np.random.default_rng(3)
     environments = [Environment(rng.normal(size=(20, 6)), is_observational=False) for _ in range(400)]
     reference = Environment(rng.normal(size=(1000, 6)), is_observational=True)
-    targets = fit(Observed((reference, *environments))).estimate.targets
+    targets = fit(Observed((reference, *environments)), alpha=0.05).estimate.targets
     assert 0.005 < targets.any(axis=1)[1:].mean() < 0.083
 
 
