@@ -67,7 +67,7 @@ class Gies(PointMethod):
         shifted means downstream of a target are evidence. "per_environment": each environment is centred on its own
         mean, as in the package.
     penalty : float
-        Multiple of the BIC's penalty.
+        Multiple of the BIC's penalty, which is 1 in the package.
     bootstrap : int
         Replicates of the within-environment bootstrap; 0 for none.
 
@@ -82,7 +82,7 @@ class Gies(PointMethod):
     meta = _META
     search_space: ClassVar = {"intercept": ["shared", "per_environment"], "penalty": _PENALTIES}
 
-    def __init__(self, intercept: Intercept = "shared", penalty: Penalty = 1.0, bootstrap: Replicates = 0) -> None:
+    def __init__(self, intercept: Intercept = "shared", penalty: Penalty = 2.0, bootstrap: Replicates = 0) -> None:
         self.intercept = intercept
         self.penalty = penalty
         self.bootstrap = bootstrap

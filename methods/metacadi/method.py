@@ -78,7 +78,7 @@ class MetaCaDI(Method):
         May the noise of a mechanism differ a little between environments without a target, as that of heavy tails seems to:
         where the evidence of a first graph says so clearly; or never. The first graph is the best that local search finds.
     average : bool
-        Average over graph samples, or answer with the best graph alone.
+        Average over graph samples; or draw none, and answer with the best graph that the search meets.
     annealing : bool
         Cool the coordinate updates of the targets (and, of the differentiable engine, the likelihood).
     screening : bool
@@ -313,6 +313,10 @@ class MetaCaDI(Method):
             return differentiable.sample_graphs(
                 Memoised(evidence), rng=rng, n_samples=self.n_samples, budget=budget, annealing=self.annealing
             )
+        if not self.average:
+            if searched is None:
+                searched = search.search_graphs(evidence, rng=rng, budget=budget, screening=self.screening)
+            return GraphPosterior(searched.best[None], np.zeros(1), searched.best, searched.best_score, budget.expired, None)
         return search.sample_graphs(
             evidence,
             rng=rng,
