@@ -96,10 +96,10 @@ class PointMethod(Method):
         return Fitted(estimate, cut_short=cut_short, converged=all_converged(converged))
 
     def effective_capabilities(self) -> Capabilities:
-        """With a bootstrap, edges are frequencies and depend on the generator."""
+        """With a bootstrap, edges and targets are frequencies and depend on the generator."""
         if self.bootstrap == 0:
             return self.capabilities
-        return dataclasses.replace(self.capabilities, edge_output="posterior", deterministic=False)
+        return dataclasses.replace(self.capabilities, edge_output="posterior", target_output="posterior", deterministic=False)
 
     def _fit_point(self, observed: Observed, rng: np.random.Generator, budget: Budget | None) -> Fitted:
         answer = self.fit_point(observed, rng=rng, budget=budget)

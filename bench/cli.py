@@ -348,7 +348,8 @@ def essentials(entry: registry.Entry) -> str:
         *(["needs more samples than variables"] if able.needs_more_samples_than_variables else []),
         *([f"needs {able.extra}"] if able.extra else []),
     ]
-    answers = {"targets": able.estimates_targets, "few-shot": able.adapts, "density": able.density}
+    targets = f"targets ({able.target_output})"
+    answers = {targets: able.estimates_targets, "few-shot": able.adapts, "density": able.density}
     parts = [
         f"{meta.mechanisms} mechanisms" if meta.mechanisms else "",
         f"{meta.noise} noise" if meta.noise else "",

@@ -151,6 +151,7 @@ ROW_COLUMNS: dict[str, str] = {
     "targets_given": "True where fit was told the targets",
     "graph_given": "True where fit was told the true graph",
     "edge_output": "'posterior', 'score' or 'binary': what the edge probabilities are",
+    "target_output": "the same of the target probabilities; empty where there are none",
     "status": "one of " + ", ".join(STATUSES),
     "reason": "one line on any status but ok",
     "cut_short": "the method ran out of its soft budget and answered with its best so far",

@@ -24,7 +24,7 @@ from scipy.special import logsumexp
 from bench import graphs
 from bench.columns import FEW_SHOT, METRICS, few_shot_column, info
 from bench.errors import BenchError, InvalidEstimate
-from bench.types import BoolArray, EdgeOutput, Estimate, FloatArray, GraphKind, Problem, Result, Truth
+from bench.types import BoolArray, Estimate, FloatArray, GraphKind, OutputKind, Problem, Result, Truth
 
 LOG_SCORE_CLIP = 1e-6
 """Probabilities are clipped to [this, 1 - this] before a logarithm, those of a method and of its references alike, so that
@@ -41,7 +41,9 @@ class Undefined(BenchError):
 # --- the public functions -----------------------------------------------------------------------------------------------
 
 
-def score(problem: Problem, result: Result, *, edge_output: EdgeOutput = "posterior") -> dict[str, float]:
+def score(
+    problem: Problem, result: Result, *, edge_output: OutputKind = "posterior", target_output: OutputKind = "posterior"
+) -> dict[str, float]:
     """Every metric of ``bench.columns.METRICS``, and the few-shot columns of each size that ``result.adapted`` answers.
 
     Parameters
@@ -49,8 +51,8 @@ def score(problem: Problem, result: Result, *, edge_output: EdgeOutput = "poster
     problem : Problem
     result : Result
         In the problem's own order of variables.
-    edge_output : {"posterior", "score", "binary"}
-        What ``edge_probability`` is; edge calibration is scored for "posterior" only.
+    edge_output, target_output : {"posterior", "score", "binary"}
+        What ``edge_probability`` and ``target_probability`` are; calibration is scored for "posterior" only.
 
     Returns
     -------
@@ -73,15 +75,15 @@ def score(problem: Problem, result: Result, *, edge_output: EdgeOutput = "poster
     >>> scores["shd"], scores["shd_cpdag"], scores["edge_f1"]
     (2.0, 0.0, 0.0)
     """
-    return score_with_reasons(problem, result, edge_output=edge_output)[0]
+    return score_with_reasons(problem, result, edge_output=edge_output, target_output=target_output)[0]
 
 
 def score_with_reasons(
-    problem: Problem, result: Result, *, edge_output: EdgeOutput = "posterior"
+    problem: Problem, result: Result, *, edge_output: OutputKind = "posterior", target_output: OutputKind = "posterior"
 ) -> tuple[dict[str, float], dict[str, str]]:
     """:func:`score`, and for each metric that is NaN the reason, e.g. "no positives" or "no posterior samples"."""
     _check(problem, result)
-    case = _Case(problem, result, edge_output)
+    case = _Case(problem, result, edge_output, target_output)
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
 
@@ -103,7 +105,9 @@ def score_with_reasons(
     return values, reasons
 
 
-def reliability_bins(problem: Problem, result: Result, *, edge_output: EdgeOutput = "posterior") -> list[dict[str, Any]]:
+def reliability_bins(
+    problem: Problem, result: Result, *, edge_output: OutputKind = "posterior", target_output: OutputKind = "posterior"
+) -> list[dict[str, Any]]:
     """Counts for reliability diagrams and a calibration error that are pooled over problems.
 
     Returns
@@ -114,7 +118,7 @@ def reliability_bins(problem: Problem, result: Result, *, edge_output: EdgeOutpu
         ``sum_probability`` and ``sum_truth``. No row where nothing falls or where calibration is not scored.
     """
     _check(problem, result)
-    case = _Case(problem, result, edge_output)
+    case = _Case(problem, result, edge_output, target_output)
     rows: list[dict[str, Any]] = []
     for quantity, predictions_of in _QUANTITIES.items():
         try:
@@ -267,7 +271,8 @@ class _Predictions:
 class _Case:
     problem: Problem
     result: Result
-    edge_output: EdgeOutput
+    edge_output: OutputKind
+    target_output: OutputKind
 
     @property
     def estimate(self) -> Estimate:
@@ -305,8 +310,8 @@ class _Case:
     def edges(self) -> _Predictions:
         truth, scored = self.true_graph, self.truth.scored
         called = graphs.edge_scores_of_class(self.point_graph[0])
-        not_calibrated = None if self.edge_output == "posterior" else f"{self.edge_output} output"
-        return _Predictions(truth[scored], self.estimate.edge_probability[scored], called[scored], not_calibrated)
+        probability = self.estimate.edge_probability[scored]
+        return _Predictions(truth[scored], probability, called[scored], _not_calibrated(self.edge_output))
 
     @cached_property
     def observational(self) -> BoolArray:
@@ -333,7 +338,7 @@ class _Case:
 
     @cached_property
     def targets(self) -> _Predictions:
-        return _target_predictions(self.scored_targets, self.estimate, ~self.observational)
+        return _target_predictions(self.scored_targets, self.estimate, ~self.observational, self.target_output)
 
     @property
     def samples(self) -> BoolArray:
@@ -373,12 +378,16 @@ def _called_targets(estimate: Estimate) -> BoolArray:
     return np.asarray(estimate.target_probability > 0.5)
 
 
-def _target_predictions(truth: BoolArray, estimate: Estimate, rows: BoolArray) -> _Predictions:
+def _not_calibrated(output: OutputKind) -> str | None:
+    return None if output == "posterior" else f"{output} output"
+
+
+def _target_predictions(truth: BoolArray, estimate: Estimate, rows: BoolArray, output: OutputKind) -> _Predictions:
     """A method that gives a set and no probabilities is scored by that set, as a binary output."""
     called = _called_targets(estimate)[rows].astype(np.float64)
     probability = called if estimate.target_probability is None else estimate.target_probability[rows]
     is_binary = np.isin(probability, (0.0, 1.0)).all()
-    return _Predictions(truth, probability, called, "binary output" if is_binary else None)
+    return _Predictions(truth, probability, called, _not_calibrated("binary" if is_binary else output))
 
 
 def _rows(*columns: Any) -> Iterator[tuple[Any, ...]]:
@@ -581,7 +590,7 @@ def _few_shot(case: _Case, size: int, metric: str) -> float:
     truth = np.array([environment.targets for environment in held_out])[rows]
     if metric == "target_prevalence":
         return float(truth.mean())
-    return _TARGET_FUNCTIONS[metric](_target_predictions(truth, case.result.adapted[size], rows))
+    return _TARGET_FUNCTIONS[metric](_target_predictions(truth, case.result.adapted[size], rows, case.target_output))
 
 
 def _interventional_nll(case: _Case) -> float:

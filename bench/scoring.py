@@ -17,6 +17,7 @@ from bench import metrics, store
 from bench.columns import FAILURES, METRICS, ROW_COLUMNS, parse_few_shot
 from bench.plan import PlannedCell
 from bench.suites import Suite
+from bench.types import OutputKind
 
 EDGE_ROWS_UP_TO = 100
 """Edge and target rows (for heat maps) are kept of first repetitions with at most this many variables, and always where the
@@ -30,15 +31,16 @@ def score_problem(run: Path, suite: Suite, plans: Sequence[PlannedCell]) -> dict
     problem = store.load_problem(run, key) if key else None
     truth = None if problem is None else problem.truth
     whole_truth = truth is not None and truth.adjacency is not None and truth.targets is not None
-    scored: dict[tuple[str, str], Any] = {}
+    scored: dict[tuple[str, ...], Any] = {}
     for plan in plans:
         cell = store.load_cell(run, plan.cell) if plan.cell else None
         row = _identity_row(suite, plan, cell)
         if cell is not None and cell.result is not None and problem is not None:
-            output = plan.capabilities.edge_output
-            again = (plan.cell, output)
+            able = plan.capabilities
+            outputs: dict[str, OutputKind] = {"edge_output": able.edge_output, "target_output": able.target_output}
+            again = (plan.cell, *outputs.values())
             if again not in scored:
-                scored[again] = metrics.score_with_reasons(problem, cell.result, edge_output=output)
+                scored[again] = metrics.score_with_reasons(problem, cell.result, **outputs)
             values, reasons = scored[again]
             row |= values | {"cut_short": cell.result.cut_short, "converged": cell.result.converged}
             row["undefined"] = json.dumps(reasons, sort_keys=True)
@@ -47,14 +49,14 @@ def score_problem(run: Path, suite: Suite, plans: Sequence[PlannedCell]) -> dict
             if not whole_truth or (small and plan.problem.repetition == 0):
                 frames["edges"] += [about | r for r in metrics.edge_rows(problem, cell.result)]
                 frames["targets"] += [about | r for r in metrics.target_rows(problem, cell.result)]
-            bins = metrics.reliability_bins(problem, cell.result, edge_output=output)
+            bins = metrics.reliability_bins(problem, cell.result, **outputs)
             frames["reliability"] += [about | r for r in bins]
         frames["rows"].append(row)
     return frames
 
 
 def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> dict[str, Any]:
-    problem, known = plan.problem, plan.problem.known
+    problem, known, able = plan.problem, plan.problem.known, plan.capabilities
     diagnostics = {k: math.nan if v is None else v for k, v in known.get("diagnostics", {}).items()}
     record = cell.record if cell is not None else {"status": "skipped", "reason": plan.skipped}
     row: dict[str, Any] = {
@@ -69,7 +71,8 @@ def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> d
         "method_spec": plan.method.spec,
         "targets_given": plan.targets_given,
         "graph_given": plan.graph_given,
-        "edge_output": plan.capabilities.edge_output,
+        "edge_output": able.edge_output,
+        "target_output": able.target_output if able.estimates_targets else "",
         "status": record["status"],
         "reason": record["reason"],
         "cut_short": False,

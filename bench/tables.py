@@ -40,8 +40,9 @@ DEFAULT_METRICS = (
 UNTOLD_SORT_BY = "target_f1"
 """Orders the methods where the graph was told."""
 
-_EDGE_MARKS = {"binary": "ᵇ", "score": "ˢ", "posterior": "ᵖ"}
-_EDGE_WORDS = {"binary": "a binary graph", "score": "scores", "posterior": "posterior probabilities"}
+_OUTPUTS = ("edge_output", "target_output")
+_OUTPUT_MARKS = {"binary": "ᵇ", "score": "ˢ", "posterior": "ᵖ"}
+_OUTPUT_WORDS = {"binary": "a binary answer", "score": "scores", "posterior": "posterior probabilities"}
 _LEVEL_MARKS = {"level": " ≈", "level_where_answered": " (≈)"}
 
 
@@ -118,7 +119,7 @@ class Leaderboard(Board):
     metrics : tuple of str
         Columns; the sorting metric comes first.
     methods : DataFrame
-        The methods shown, best first: ``targets_given`` (bool) and ``edge_output``, indexed by ``method``.
+        The methods shown, best first: ``targets_given`` (bool), ``edge_output`` and ``target_output``, indexed by ``method``.
     notes : tuple of str
         Footnotes of this table; :func:`legend` says what holds for all.
     scope : dict
@@ -141,7 +142,7 @@ class Leaderboard(Board):
         frame = self.comparison.summary.copy()
         for name, value in reversed(self.scope.items()):
             frame.insert(0, name, value)
-        for column in ("targets_given", "edge_output"):
+        for column in ("targets_given", "edge_output", "target_output"):
             frame[column] = frame["method"].map(self.methods[column])
         return frame
 
@@ -237,10 +238,17 @@ def _silent(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
 
 def _methods(rows: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     """Whether each method was told the targets, and what its edge probabilities are."""
-    ran = rows[rows["status"] != "skipped"].reindex(columns=["method", "targets_given", "edge_output"])
+    ran = rows[rows["status"] != "skipped"].reindex(columns=["method", "targets_given", *_OUTPUTS])
     given = ran["targets_given"].eq(True).groupby(ran["method"]).any()
-    output = ran.groupby("method")["edge_output"].first().fillna("").astype(str)
-    return pd.DataFrame({"targets_given": given, "edge_output": output}).reindex(pd.Index(order, name="method"))
+    outputs = ran.groupby("method")[[*_OUTPUTS]].first().astype(object).fillna("")  # runs of earlier versions lack some
+    return outputs.assign(targets_given=given).reindex(pd.Index(order, name="method"))
+
+
+def _output_ranked(metric: str) -> str | None:
+    """The column that says what kind of answer an average precision ranked; None for other metrics."""
+    if not metric.startswith(("edge_average_precision", "target_average_precision", "few_shot_target_average_precision")):
+        return None
+    return "edge_output" if metric.startswith("edge") else "target_output"
 
 
 def columns(board: Leaderboard) -> list[Column]:
@@ -255,9 +263,9 @@ def columns(board: Leaderboard) -> list[Column]:
         e = entry(method, metric)
         if not e["n"]:
             return Cell(NOTHING)
-        # Average precision of a binary graph and of a posterior are not alike, so the number says which it is.
-        is_precision = metric == "edge_average_precision"
-        mark = _EDGE_MARKS.get(str(board.methods["edge_output"][method]), "") if is_precision else ""
+        # Average precision of a binary answer and of a posterior are not alike, so the number says which it is.
+        output = _output_ranked(metric)
+        mark = _OUTPUT_MARKS.get(str(board.methods[output][method]), "") if output else ""
         return Cell(format_value(e["mean"], metric), format_interval(e["low"], e["high"], metric), mark)
 
     def difference(method: str) -> Cell:
@@ -299,10 +307,10 @@ def legend(boards: Sequence[Leaderboard]) -> list[str]:
     if "level_where_answered" in verdicts:
         level += "; (≈) so too on what both answered, but failed where the first answered"
     marks = ["† was told the targets"] if any(b.methods["targets_given"].any() for b in boards) else []
-    if "edge_average_precision" in metrics:
-        kinds = {kind for b in boards for kind in b.methods["edge_output"]}
-        words = [f"{_EDGE_MARKS[kind]} {word}" for kind, word in _EDGE_WORDS.items() if kind in kinds]
-        marks += [f"average precision (AP) of {', '.join(words)}"] if words else []
+    ranked = {output for m in metrics if (output := _output_ranked(m))}
+    kinds = {kind for b in boards for output in ranked for kind in b.methods[output]}
+    words = [f"{_OUTPUT_MARKS[kind]} {word}" for kind, word in _OUTPUT_WORDS.items() if kind in kinds]
+    marks += [f"average precision (AP) of {', '.join(words)}"] if words else []
     lines = [
         "Order: mean rank on the first score; 1 is best, ties share, failures and scores undefined for one method rank last.",
         "Scores: means over the n problems answered, each of equal weight, with 95 % bootstrap intervals over problems within "

@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 GraphKind = Literal["dag", "cpdag", "i-essential"]
-EdgeOutput = Literal["posterior", "score", "binary"]
+OutputKind = Literal["posterior", "score", "binary"]
 Need = Literal["required", "optional", "ignored"]
 
 
@@ -613,6 +613,8 @@ class Capabilities:
         ``Estimate.target_probability`` is given.
     edge_output : {"posterior", "score", "binary"}
         What ``edge_probability`` is. Calibration is scored for "posterior" only.
+    target_output : {"posterior", "score", "binary"}
+        What ``target_probability`` is, of new environments too; calibration as for edges.
     adapts : bool
         ``Fitted.adapt`` exists.
     density : bool
@@ -634,7 +636,8 @@ class Capabilities:
     targets: Need = "ignored"
     graph: Need = "ignored"
     estimates_targets: bool = False
-    edge_output: EdgeOutput = "binary"
+    edge_output: OutputKind = "binary"
+    target_output: OutputKind = "posterior"
     adapts: bool = False
     density: bool = False
     deterministic: bool = False

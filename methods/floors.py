@@ -53,7 +53,7 @@ class Random(Method):
         the rest is one more target with that probability; which variables they are is uniform.
     """
 
-    capabilities = Capabilities(edge_output="binary", estimates_targets=True)
+    capabilities = Capabilities(edge_output="binary", estimates_targets=True, target_output="binary")
     meta = Meta(
         "Random graph and random targets of given density (floor).",
         "Erdős, Rényi, On random graphs I, Publicationes Mathematicae 6, 1959 (Gilbert's variant, over a random order)",

@@ -119,7 +119,7 @@ class GiesMarginal(PointMethod):
         Replicates of the within-environment bootstrap, targets included; 0 for none.
     """
 
-    capabilities = Capabilities(estimates_targets=True, edge_output="binary", deterministic=True)
+    capabilities = Capabilities(estimates_targets=True, edge_output="binary", target_output="score", deterministic=True)
     meta = dataclasses.replace(_META, summary="GIES on targets estimated by marginal tests (package gies).")
     builds_on = ("marginal",)
     search_space: ClassVar = {"alpha": [1e-5, 1e-4, 0.001, 0.01, 0.05], **Gies.search_space}

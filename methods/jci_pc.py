@@ -59,7 +59,7 @@ class JciPc(PointMethod):
     and a collider is in none of them; contradicting colliders are settled as in the notes.
     """
 
-    capabilities = Capabilities(estimates_targets=True, edge_output="binary", deterministic=True)
+    capabilities = Capabilities(estimates_targets=True, edge_output="binary", target_output="binary", deterministic=True)
     meta = Meta(
         "PC on data joined with environment indicators (package causal-learn).",
         "Mooij, Magliacane, Claassen, Joint causal inference from multiple contexts, JMLR 21, 2020",

@@ -56,7 +56,9 @@ class Marginal(Method):
     needs but one sample; Brown-Forsythe needs three samples on each side, and else is left out of the family.
     """
 
-    capabilities = Capabilities(estimates_targets=True, edge_output="binary", adapts=True, deterministic=True)
+    capabilities = Capabilities(
+        estimates_targets=True, edge_output="binary", target_output="score", adapts=True, deterministic=True
+    )
     meta = Meta(
         "Marginal two-sample tests against the reference, Holm-adjusted; no edge (floor for targets).",
         "Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979",

@@ -80,7 +80,7 @@ class UTIGSP(PointMethod):
     Biometrika 108 (2021): the minimum degree start.
     """
 
-    capabilities = Capabilities(targets="ignored", estimates_targets=True, edge_output="binary")
+    capabilities = Capabilities(targets="ignored", estimates_targets=True, edge_output="binary", target_output="binary")
     meta = Meta(
         "UT-IGSP: permutation search with unknown intervention targets (own implementation).",
         "Squires, Wang, Uhler, UAI 2020, arXiv:1910.09007",

@@ -26,6 +26,7 @@ def row(
         "method_spec": method,
         "targets_given": False,
         "edge_output": "binary",
+        "target_output": "",
         "status": status,
         "reason": "" if status == "ok" else f"made-up {status}",
         "cut_short": False,
@@ -77,6 +78,7 @@ def rows_frame(
                         "repetition": repetition,
                         "targets_given": track == "oracle" and m % 2 == 1,
                         "edge_output": ("binary", "score", "posterior")[m % 3],
+                        "target_output": ("binary", "", "score")[m % 3],
                     }
                     if rng.random() < (failures or {}).get(method, 0.0):
                         rows.append(row(method, f"{dataset}-{repetition}", status="timeout", **common))

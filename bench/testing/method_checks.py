@@ -183,6 +183,9 @@ def check_capabilities_are_true(method: Method) -> None:
             raise CheckFailed(f"capabilities say {name}={claim}, but what fit returns says {found}; make them agree")
     if declared.edge_output == "binary" and not np.isin(estimate.edge_probability, (0, 0.5, 1)).all():
         raise CheckFailed("capabilities say edge_output='binary', but edge_probability has values other than 0, .5 and 1")
+    probability = estimate.target_probability
+    if declared.target_output == "binary" and probability is not None and not np.isin(probability, (0, 1)).all():
+        raise CheckFailed("capabilities say target_output='binary', but target_probability has values other than 0 and 1")
     if fitted.cut_short:
         raise CheckFailed("fit says cut_short although it was given no budget")
 

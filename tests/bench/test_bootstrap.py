@@ -19,7 +19,7 @@ def an_observed(seed: int = 0) -> Observed:
 class SignOfMean(PointMethod):
     """0 -> 1 where the first environment's mean of X0 is positive, 1 -> 0 elsewhere; a draw decides the only target."""
 
-    capabilities = Capabilities(estimates_targets=True, deterministic=True)
+    capabilities = Capabilities(estimates_targets=True, target_output="binary", deterministic=True)
     meta = Meta("toy")
 
     def __init__(self, bootstrap: Replicates = 0, undirected: bool = False, slow: bool = False) -> None:
@@ -139,7 +139,8 @@ def test_same_generator_gives_the_same_frequencies_and_more_replicates_keep_the_
 
 def test_a_bootstrap_is_told_in_the_capabilities():
     found = SignOfMean(bootstrap=2).effective_capabilities()
-    assert (found.edge_output, found.deterministic, found.estimates_targets) == ("posterior", False, True)
+    assert (found.edge_output, found.target_output, found.deterministic) == ("posterior", "posterior", False)
+    assert found.estimates_targets
 
 
 def test_an_expired_budget_keeps_the_replicates_done_and_says_so():

@@ -460,12 +460,14 @@ def test_without_known_targets_no_metric_of_them_has_a_value_but_the_calls_in_ob
     )
 
 
-@pytest.mark.parametrize("edge_output", ["score", "binary"])
-def test_edge_calibration_is_for_posteriors_only(edge_output):
-    values, reasons = metrics.score_with_reasons(planted_problem(), planted_result(), edge_output=edge_output)
-    undefined = {column for column in METRICS if column.startswith("edge_") and METRICS[column].group == "calibration"}
-    assert reasons == dict.fromkeys(undefined, f"{edge_output} output")
-    assert values["edge_auroc"] == EXPECTED["edge_auroc"]
+@pytest.mark.parametrize("output", ["score", "binary"])
+@pytest.mark.parametrize("quantity", ["edge", "target"])
+def test_calibration_is_for_posteriors_only(quantity, output):
+    values, reasons = metrics.score_with_reasons(planted_problem(), planted_result(), **{f"{quantity}_output": output})
+    undefined = {column for column, info in METRICS.items() if column.startswith(quantity) and info.group == "calibration"}
+    assert reasons == dict.fromkeys(undefined, f"{output} output")
+    for column in ("edge_auroc", "target_auroc"):
+        assert values[column] == EXPECTED[column]
 
 
 def test_few_shot_prevalence_needs_no_estimate():
@@ -576,6 +578,8 @@ def test_reliability_bins_are_empty_where_calibration_is_not_scored():
     assert metrics.reliability_bins(planted_problem(truth=None), planted_result()) == []
     rows = metrics.reliability_bins(planted_problem(), planted_result(), edge_output="score")
     assert {r["quantity"] for r in rows} == {"target"}
+    rows = metrics.reliability_bins(planted_problem(), planted_result(), target_output="score")
+    assert {r["quantity"] for r in rows} == {"edge"}
 
 
 @pytest.mark.parametrize(("truth", "known"), [(Truth(TRUE_DAG, None), "edge"), (Truth(None, TRUE_TARGETS), "target")])

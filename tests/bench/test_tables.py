@@ -19,7 +19,7 @@ from bench.estimates import estimate_tables, likeliest_targets, strongest_edges
 from bench.labels import format_value
 from bench.statistics import compare
 from bench.table_files import escape_latex, to_csv, to_latex, to_markdown, write_tables
-from bench.tables import DEFAULT_METRICS, Leaderboard, columns, leaderboard, left_out, legend
+from bench.tables import DEFAULT_METRICS, NOTHING, Leaderboard, columns, leaderboard, left_out, legend
 
 SHD = "shd_interventional"
 METHODS = ("empty", "marginal", "ut_igsp[alpha=0.001,bootstrap=20]", "gies")
@@ -172,7 +172,21 @@ def test_average_precision_says_what_the_edge_probabilities_are(board):
     marks = {line.split("`")[1]: line.split(" | ")[4] for line in to_markdown(board).splitlines() if line.startswith("| `")}
     for method, kind in board.methods["edge_output"].items():
         assert {"binary": "ᵇ", "score": "ˢ", "posterior": "ᵖ"}[kind] in marks[method]
-    assert "average precision (AP) of ᵇ a binary graph, ˢ scores, ᵖ posterior probabilities" in said(board)
+    assert "average precision (AP) of ᵇ a binary answer, ˢ scores, ᵖ posterior probabilities" in said(board)
+
+
+def test_average_precision_says_what_the_target_probabilities_are(rows):
+    board = leaderboard(rows, track="unknown", metrics=["target_average_precision"])
+    (column,) = (c for c in columns(board) if c.metric == "target_average_precision")
+    for method, cell in zip(board.methods.index, column.cells, strict=True):
+        output = board.methods["target_output"][method]
+        assert cell.mark == ("" if cell.text == NOTHING else {"binary": "ᵇ", "score": "ˢ", "": ""}[output])
+    assert "average precision (AP) of ᵇ a binary answer, ˢ scores." in said(board)
+
+
+def test_runs_of_before_targets_said_what_they_are_are_read_without_marks(rows):
+    board = leaderboard(rows.drop(columns="target_output"), track="unknown", metrics=["target_average_precision"])
+    assert {c.mark for column in columns(board) if column.metric == "target_average_precision" for c in column.cells} == {""}
 
 
 def test_methods_level_with_the_first_are_marked():

@@ -45,6 +45,7 @@ ONE_BROKEN_PROMISE = [
     ("says_nothing_of_itself", "description_is_one_line"),
     ("cannot_travel", "pickles"),
     ("calls_scores_binary", "capabilities_are_true"),
+    ("calls_target_scores_binary", "capabilities_are_true"),
     ("hides_that_it_adapts", "capabilities_are_true"),
     ("changes_a_parameter_in_fit", "fit_changes_no_parameter"),
     ("unlocks_and_changes_its_input", "inputs_are_left_alone"),

@@ -14,7 +14,7 @@ from bench.suites import Suite
 
 EDGES = [["a", "b"], ["b", "c"]]
 TARGETS = {"moved": ["b"]}
-METHODS = ["told", "curious", "gies", "marginal", "empty"]
+METHODS = ["told", "curious", "gies", "marginal", "empty", "ut_igsp[bootstrap=3]"]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_with_edges_alone_the_graph_is_scored_and_nobody_is_told_targets(run):
     assert not {m for m in scored if m.startswith("target_")} | scored & {"shd_interventional", "interventional_nll"}
     assert frames["edges"]["truth"].notna().all()
     assert frames["targets"]["truth"].isna().all()
-    assert "reliability" not in frames  # only targets come with probabilities here
+    assert set(frames["reliability"]["quantity"]) == {"edge"}
     assert unscored_problems(frames["edges"], frames["targets"]).empty
 
 
@@ -76,4 +76,5 @@ def test_with_targets_alone_they_are_scored_and_told_and_no_graph_is(run):
     assert frames["edges"]["truth"].isna().all()
     assert frames["targets"]["truth"].notna().all()
     assert set(frames["reliability"]["quantity"]) == {"target"}
+    assert set(frames["reliability"]["method"]) == {"ut_igsp[bootstrap=3]"}  # what marginal gives are scores
     assert unscored_problems(frames["edges"], frames["targets"]).empty

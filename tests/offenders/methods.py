@@ -134,6 +134,11 @@ class CallsScoresBinary(Honest):
     capabilities = Capabilities(estimates_targets=True, edge_output="binary", adapts=True, density=True, deterministic=True)
 
 
+@register_method("calls_target_scores_binary")
+class CallsTargetScoresBinary(Honest):
+    capabilities = dataclasses.replace(Honest.capabilities, target_output="binary")
+
+
 @register_method("hides_that_it_adapts")
 class HidesThatItAdapts(Honest):
     capabilities = Capabilities(estimates_targets=True, edge_output="score", density=True, deterministic=True)
