@@ -130,12 +130,12 @@ def merge(parts: Iterable[Moments]) -> Moments:
     counts = np.array([p.n_samples for p in parts], dtype=np.float64)
     means = np.stack([p.mean for p in parts])
     mean = counts @ means / counts.sum()
-    between = _mean_difference(means, mean)
+    between = mean_difference(means, mean)
     scatter = sum((p.scatter for p in parts), np.zeros_like(parts[0].scatter)) + (between.T * counts) @ between
     return Moments(sum(p.n_samples for p in parts), mean, scatter, n_means=parts[0].n_means if len(parts) == 1 else 1)
 
 
-def _mean_difference(a: FloatArray, b: FloatArray) -> FloatArray:
+def mean_difference(a: FloatArray, b: FloatArray) -> FloatArray:
     """a - b, where a difference within rounding is none: a constant variable stays exactly constant when merged."""
     difference = a - b
     return np.where(np.abs(difference) <= _CONSTANT_TOLERANCE * np.maximum(np.abs(a), np.abs(b)), 0.0, difference)
@@ -169,7 +169,7 @@ def _not_empty(parts: Iterable[Moments]) -> list[Moments]:
 
 
 @numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
-def _eliminate(A: Any, n_pivots: Any) -> Any:
+def eliminate(A: Any, n_pivots: Any) -> Any:
     """Eliminate the first variables from the upper triangle of a scatter matrix, in place; return the rank of the pivots.
 
     Gaussian elimination without exchange, which is stable on a scatter matrix. Afterwards the rows and columns after the
@@ -209,7 +209,7 @@ def _residual_scatters(scatters: Any, target: Any, predictors: Any) -> Any:
                 A[s, t] = scatters[e, predictors[s], predictors[t]]
             A[s, k] = scatters[e, predictors[s], target]
         A[k, k] = scatters[e, target, target]
-        rank[e] = _eliminate(A, k)
+        rank[e] = eliminate(A, k)
         residual[e] = A[k, k]
     return residual, rank
 
@@ -230,7 +230,7 @@ def _joined_residual_scatters(scatters: Any, pairs: Any, between: Any, target: A
             for t in range(s, k + 1):
                 column = predictors[t] if t < k else target
                 A[s, t] = scatters[a, row, column] + scatters[b, row, column] + between[e, row] * between[e, column]
-        rank[e] = _eliminate(A, k)
+        rank[e] = eliminate(A, k)
         residual[e] = A[k, k]
     return residual, rank
 
@@ -247,7 +247,7 @@ def _partial_correlation(scatter: Any, i: Any, j: Any, given: Any) -> Any:
     A[k, k] = scatter[i, i]
     A[k, k + 1] = scatter[i, j]
     A[k + 1, k + 1] = scatter[j, j]
-    _eliminate(A, k)
+    eliminate(A, k)
     scale = A[k, k] * A[k + 1, k + 1]
     if scale <= 0.0:
         return 0.0
@@ -304,7 +304,7 @@ def regress(data: Moments, target: int, predictors: Sequence[int]) -> Regression
     chosen = np.append(_indices(predictors), target)
     k = len(chosen) - 1
     A = np.triu(data.scatter[np.ix_(chosen, chosen)])
-    rank = int(_eliminate(A, k))
+    rank = int(eliminate(A, k))
     coefficients = np.zeros(k)
     for p in reversed(range(k)):
         if A[p, p] > 0:
@@ -519,7 +519,7 @@ class InvarianceTest:
         n, other_n = n_samples[self._pairs].T
         self._joined_degrees = n + other_n - 1
         weight = np.sqrt(n * other_n / (n + other_n))
-        self._between = weight[:, None] * _mean_difference(means[self._pairs[:, 0]], means[self._pairs[:, 1]])
+        self._between = weight[:, None] * mean_difference(means[self._pairs[:, 0]], means[self._pairs[:, 1]])
 
     def p_values(self, target: int, predictors: Iterable[int]) -> FloatArray:
         """p-value of invariance in each environment, float64 (E,): twice the smaller one of the two tests, at most 1."""

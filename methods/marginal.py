@@ -13,10 +13,9 @@ import numpy as np
 from annotated_types import Gt, Lt
 from scipy import special
 
+from bench.invariance import holm_evidence
 from bench.registry import register_method
 from bench.types import Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Method, Observed
-
-_SMALLEST_P_VALUE = float(np.finfo(np.float64).tiny)
 
 _FEWEST_FOR_WELCH = 5
 """Samples on each side below which Welch's approximate degrees of freedom are off: at 2 against 2000 Gaussian samples, p-values
@@ -42,10 +41,10 @@ class Marginal(Method):
 
     Notes
     -----
-    Within one environment Holm's procedure comes down to one threshold t on the raw p-values (:func:`holm_evidence`). With
-    p the smallest p-value of a variable and u = log(t / p), ``target_probability`` is (1 + u / (1 + |u|)) / 2: strictly
-    decreasing in p down to 2e-308, and above .5 exactly where the variable is called. It is a score for ranking, not a
-    calibrated probability.
+    Within one environment Holm's procedure comes down to one threshold t on the raw p-values
+    (:func:`bench.invariance.holm_evidence`). With p the smallest p-value of a variable and u = log(t / p),
+    ``target_probability`` is (1 + u / (1 + |u|)) / 2: strictly decreasing in p down to 2e-308, and above .5 exactly where the
+    variable is called. It is a score for ranking, not a calibrated probability.
 
     References
     ----------
@@ -113,38 +112,6 @@ def _estimate(environments: tuple[Environment, ...], references: list[FloatArray
             probability[row] = 0.5 + 0.5 * evidence / (1 + np.abs(evidence))
     no_edge = np.zeros((d, d), dtype=bool)
     return Estimate(no_edge, probability, point_graph=no_edge, graph_kind="dag", targets=probability > 0.5)
-
-
-def holm_evidence(p_values: FloatArray, alpha: float) -> FloatArray:
-    """log(t / p) of each variable: its smallest p-value against the threshold t that Holm's procedure comes down to.
-
-    Holm rejects the k smallest of m p-values, k the first with p₍ₖ₊₁₎ >= alpha / (m - k). As all rejected ones lie below
-    that bound and no other does, t = alpha / (m - k) separates them. Where all m are rejected, t = alpha.
-
-    Parameters
-    ----------
-    p_values : float64 (n_tests, d)
-        One family; NaN where a test is undefined, which then does not count.
-    alpha : float
-
-    Returns
-    -------
-    float64 (d,)
-        Positive where the variable is rejected.
-
-    Examples
-    --------
-    >>> (holm_evidence(np.array([[0.001, 0.02, 0.03, 0.9]]), alpha=0.05) > 0).tolist()
-    [True, False, False, False]
-    >>> (holm_evidence(np.array([[0.001, 0.016, 0.024, 0.9]]), alpha=0.05) > 0).tolist()
-    [True, True, True, False]
-    """
-    ordered = np.sort(p_values[~np.isnan(p_values)])
-    thresholds = alpha / np.arange(len(ordered), 0, -1)
-    kept = ordered >= thresholds
-    threshold = thresholds[kept.argmax()] if kept.any() else alpha
-    smallest = np.where(np.isnan(p_values), 1.0, p_values).min(axis=0)
-    return np.asarray(np.log(threshold) - np.log(np.maximum(smallest, _SMALLEST_P_VALUE)))
 
 
 def two_sample_p_values(X: FloatArray, reference: FloatArray) -> FloatArray:

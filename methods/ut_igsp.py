@@ -12,8 +12,7 @@ Not here: known targets, which the published algorithm can use, and tests that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +20,6 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from bench.bootstrap import PointMethod, Replicates
 from bench.gaussian import (
-    InvarianceTest,
     Moments,
     critical_correlation,
     environment_moments,
@@ -30,6 +28,8 @@ from bench.gaussian import (
     partial_correlation,
     partial_correlations_given_rest,
 )
+from bench.invariance import Consensus, Reference, invariance_of
+from bench.orders import adjacency, members
 from bench.registry import register_method
 from bench.types import BoolArray, Budget, Capabilities, Environment, Estimate, Fitted, Meta, Observed
 
@@ -66,9 +66,9 @@ class UTIGSP(PointMethod):
 
     The estimate is one DAG of the I-Markov class that it stands for, edge probabilities 0 or 1. Environments known to be
     observational are pooled into the reference and have no targets. Where none is known, the reference of each regression
-    is what most samples agree on (``_Consensus``): a variable that is a target in most environments then passes for
-    observational there. A single environment has no targets; of two that differ, the larger is the reference, of two of
-    equal size both are marked.
+    is what most samples agree on (:class:`bench.invariance.Consensus`): a variable that is a target in most environments then
+    passes for observational there. A single environment has no targets; of two that differ, the larger is the reference, of
+    two of equal size both are marked.
 
     References
     ----------
@@ -123,7 +123,7 @@ class UTIGSP(PointMethod):
             best = min(best, search.descend(start), key=lambda dag: dag.score)
             if search.cut_short:
                 break
-        graph = np.array([[mask >> i & 1 for mask in best.parents] for i in range(d)], dtype=bool)
+        graph = adjacency(best.parents)
         targets = np.zeros((observed.n_environments, d), dtype=bool)
         for i, mask in enumerate(best.parents):
             targets[tests.compared, i] = tests.variants(i, mask)
@@ -144,56 +144,6 @@ class _Dag(NamedTuple):
     """Arrows, then variants; smaller is better."""
 
 
-class _Reference:
-    """Which environments differ from the observational one."""
-
-    def __init__(self, reference: Moments, others: list[Moments], alpha: float) -> None:
-        self._test = InvarianceTest(reference, others)
-        self._alpha = alpha
-
-    def variants(self, i: int, parents: list[int]) -> BoolArray:
-        """Where the regression of i on its parents differs from the reference, bool (E,)."""
-        return self._test.p_values(i, parents) < self._alpha
-
-
-class _Consensus:
-    """Which environments differ from what most samples agree on, where none is known to be observational.
-
-    The reference, chosen anew for each regression, is the environments that agree, two by two, with the one that agrees with
-    most samples; an intervention in less than half of the samples does not get into it. Each environment is then
-    compared with the reference (less itself). Where several agree with equally many, all their followers are the reference.
-    """
-
-    def __init__(self, environments: Sequence[Moments], alpha: float) -> None:
-        self._environments, self._alpha = environments, alpha
-        self._first, self._second = np.triu_indices(len(environments), 1)
-        pairs = list(combinations(environments, 2))
-        self._two_by_two = InvarianceTest([a for a, _ in pairs], [b for _, b in pairs])
-        self._n_samples = np.array([m.n_samples for m in environments])
-        self._tests: dict[bytes, InvarianceTest] = {}
-
-    def variants(self, i: int, parents: list[int]) -> BoolArray:
-        """Where the regression of i on its parents differs from that of the rest, bool (E,)."""
-        n_environments = len(self._environments)
-        if n_environments == 1:
-            return np.zeros(1, dtype=bool)
-        agree = np.eye(n_environments, dtype=bool)
-        agree[self._first, self._second] = self._two_by_two.p_values(i, parents) >= self._alpha
-        agree |= agree.T
-        followers = agree @ self._n_samples
-        reference = agree[followers == followers.max()].any(axis=0)
-        return self._against(reference).p_values(i, parents) < self._alpha
-
-    def _against(self, reference: BoolArray) -> InvarianceTest:
-        key = reference.tobytes()
-        if key not in self._tests:
-            members = np.flatnonzero(reference).tolist()
-            own = [[f for f in members if f != e] or members for e in range(len(self._environments))]
-            references = [merge(self._environments[f] for f in of_one) for of_one in own]
-            self._tests[key] = InvarianceTest(references, self._environments)
-        return self._tests[key]
-
-
 class _Tests:
     """The two oracles of the search, each question answered once.
 
@@ -201,11 +151,11 @@ class _Tests:
     ----------
     independence : Moments
         Samples for conditional independence.
-    invariance : _Reference or _Consensus
+    invariance : Reference or Consensus
         Of the environments ``compared``, which the rows of :meth:`variants` follow.
     """
 
-    def __init__(self, independence: Moments, alpha: float, invariance: _Reference | _Consensus, compared: list[int]) -> None:
+    def __init__(self, independence: Moments, alpha: float, invariance: Reference | Consensus, compared: list[int]) -> None:
         self.n_variables = d = independence.n_variables
         self.compared = compared
         self._independence, self._invariance = independence, invariance
@@ -216,23 +166,20 @@ class _Tests:
     @classmethod
     def of(cls, observed: Observed, alpha: float, alpha_invariance: float, ci_data: str) -> _Tests:
         """Choose the samples of both tests; see the notes of :class:`UTIGSP`."""
+        invariance, compared = invariance_of(observed, alpha_invariance)
         environments = environment_moments(observed)
-        known = [bool(e.is_observational) for e in observed.environments]
-        compared = [e for e, is_observational in enumerate(known) if not is_observational]
-        if not any(known):
-            return cls(merge_centred(environments), alpha, _Consensus(environments, alpha_invariance), compared)
-        reference = merge(m for m, is_observational in zip(environments, known, strict=True) if is_observational)
-        invariance = _Reference(reference, [environments[e] for e in compared], alpha_invariance)
-        return cls(reference if ci_data == "observational" else merge_centred(environments), alpha, invariance, compared)
+        reference = [m for m, e in zip(environments, observed.environments, strict=True) if e.is_observational]
+        only_reference = ci_data == "observational" and reference
+        return cls(merge(reference) if only_reference else merge_centred(environments), alpha, invariance, compared)
 
     def independent(self, i: int, j: int, given: int) -> bool:
         """Are i and j independent given the variables of the mask?"""
         question = (i, j, given) if i < j else (j, i, given)
         answer = self._independent.get(question)
         if answer is None:
-            members = list(_members(given))
-            critical = self._critical[len(members)]
-            answer = critical > 1 or abs(partial_correlation(self._independence, i, j, members)) < critical
+            variables = list(members(given))
+            critical = self._critical[len(variables)]
+            answer = critical > 1 or abs(partial_correlation(self._independence, i, j, variables)) < critical
             self._independent[question] = answer
         return answer
 
@@ -254,7 +201,7 @@ class _Tests:
     def _variants_and_number(self, i: int, parents: int) -> tuple[BoolArray, int]:
         answer = self._variants.get((i, parents))
         if answer is None:
-            differs = self._invariance.variants(i, list(_members(parents)))
+            differs = self._invariance.variants(i, list(members(parents)))
             answer = self._variants[i, parents] = differs, int(differs.sum())
         return answer
 
@@ -325,7 +272,7 @@ class _Search:
     def _neighbours(self, dag: _Dag) -> Iterator[_Dag]:
         """The graph after each reversal of a covered arrow i -> j: one where the other parents of j are those of i."""
         for j, parents_of_j in enumerate(dag.parents):
-            for i in _members(parents_of_j):
+            for i in members(parents_of_j):
                 if dag.parents[i] == parents_of_j ^ (1 << i):
                     yield self._reversed(dag, i, j)
                     break  # two covered parents of j would be parents of each other
@@ -335,7 +282,7 @@ class _Search:
         independent, n_variants = self.tests.independent, self.tests.n_variants
         common = dag.parents[i]
         to_i, to_j = common | 1 << j, common
-        for p in _members(common):
+        for p in members(common):
             rest = common ^ (1 << p)
             if independent(i, p, rest | 1 << j):
                 to_i ^= 1 << p
@@ -347,11 +294,3 @@ class _Search:
         change = n_variants(i, to_i) + n_variants(j, to_j) - n_variants(i, parents[i]) - n_variants(j, parents[j])
         parents[i], parents[j] = to_i, to_j
         return _Dag(tuple(parents), (n_arrows, n_variants_before + change))
-
-
-def _members(mask: int) -> Iterator[int]:
-    """The variables of a mask, in increasing order."""
-    while mask:
-        lowest = mask & -mask
-        yield lowest.bit_length() - 1
-        mask ^= lowest

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = {
     0: "bench types errors seeds columns files",
-    1: "bootstrap data_directory draws experiments gaussian graphs interventions registry scm sortability",
+    1: "bootstrap data_directory draws experiments gaussian graphs interventions invariance orders registry scm sortability",
     2: "methods datasets preprocessing metrics",
     3: "cells child compute isolation keeper parallel plan runner scoring store suites testing",
     4: "differences estimates footnotes labels plots regression report statistics table_files tables",
@@ -19,7 +19,7 @@ TOP_LEVEL = ("bench", "methods", "datasets", "run_bench")
 PLUGINS = ("methods", "datasets")
 FLOOR_OF = {name if name in TOP_LEVEL else f"bench.{name}": floor for floor, names in FLOORS.items() for name in names.split()}
 
-OPTIONAL = ("torch", "dask", "distributed")
+OPTIONAL = ("torch", "dask", "distributed", "flopsearch")
 """Packages of optional groups: importing a module of the project must not need them."""
 
 

@@ -33,8 +33,10 @@ def test_interventions_are_named_in_the_words_of_the_harness(name):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_what_imports_a_foreign_algorithm_says_its_package_and_licence(name):
     entry = registry.entry("method", name)
-    for module, package in (("causallearn", "causal-learn"), ("gies", "gies"), ("sklearn", "scikit-learn")):
-        if f"from {module}" in entry.source.read_text():
+    source = entry.source.read_text()
+    packages = {"causallearn": "causal-learn", "gies": "gies", "sklearn": "scikit-learn", "flopsearch": "flopsearch"}
+    for module, package in packages.items():
+        if f"from {module}" in source or f"import {module}" in source:
             assert entry.meta.wraps.startswith(package)
             assert entry.meta.wraps.endswith(")"), f"methods '{name}': Meta.wraps has to name the licence in brackets"
 

@@ -8,9 +8,14 @@ from bench.testing.report import run_check, unknown_expectations
 
 # Parameters that change what a method declares, or the way it works.
 VARIANTS = [
+    "dagma[bootstrap=2]",
     "gies[bootstrap=3]",
     "gies[intercept=per_environment]",
     "jci_pc[bootstrap=3]",
+    "permutation_score[bootstrap=3]",
+    "permutation_score[kinds=[shift]]",
+    "score_search[bootstrap=3]",
+    "score_search[orientation=none]",
     "ut_igsp[bootstrap=3]",
     "ut_igsp[ci_data=observational]",
     "var_sort_regress[bootstrap=3]",

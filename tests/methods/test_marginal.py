@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from bench import registry
 from bench.types import Environment, Observed
-from methods.marginal import holm_evidence, two_sample_p_values
+from methods.marginal import two_sample_p_values
 
 
 def fit(observed: Observed, **parameters: float):
@@ -41,41 +40,6 @@ def test_p_values_are_those_of_scipy() -> None:
 def test_p_values_ignore_a_common_offset_and_scale() -> None:
     X, Y = shifted(0, n=40), observational().X
     np.testing.assert_allclose(two_sample_p_values(1e6 + 3 * X, 1e6 + 3 * Y), two_sample_p_values(X, Y), rtol=1e-6)
-
-
-def holm_step_down(p_values: np.ndarray, alpha: float) -> np.ndarray:
-    """Holm (1979) as written: test the smallest at alpha / m, the next at alpha / (m - 1), stop at the first that fails."""
-    rejected = np.zeros(p_values.shape, dtype=bool)
-    for left, index in zip(range(p_values.size, 0, -1), p_values.argsort(), strict=True):
-        if p_values[index] >= alpha / left:
-            break
-        rejected[index] = True
-    return rejected
-
-
-@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.3])
-def test_the_threshold_on_raw_p_values_is_holms_procedure(alpha: float) -> None:
-    rng = np.random.default_rng(0)
-    for k in range(200):
-        p_values = rng.uniform(size=(3, 5)) ** rng.integers(1, 8)
-        rejected = holm_step_down(p_values.ravel(), alpha)
-        np.testing.assert_array_equal(holm_evidence(p_values, alpha) > 0, rejected.reshape(3, 5).any(axis=0))
-        if k == 0:
-            np.testing.assert_array_equal(rejected, multipletests(p_values.ravel(), alpha, method="holm")[0])
-
-
-def test_undefined_tests_do_not_count() -> None:
-    p_values = np.array([[0.02, 0.9], [np.nan, np.nan]])
-    assert holm_evidence(p_values, alpha=0.05).tolist() == holm_evidence(p_values[:1], alpha=0.05).tolist()
-    assert (holm_evidence(p_values, alpha=0.05) > 0).tolist() == [True, False]
-
-
-def test_evidence_ranks_by_p_value_down_to_the_smallest_double() -> None:
-    p_values = np.array([[1e-300, 1e-299, 1e-200, 1e-20, 0.04, 0.4, 0.9]])
-    evidence = holm_evidence(p_values, alpha=0.05)
-    probability = 0.5 + 0.5 * evidence / (1 + np.abs(evidence))
-    assert (np.diff(probability) < 0).all()
-    assert 0 < probability.min() < probability.max() < 1
 
 
 def test_mean_and_spread_changes_are_called_and_nothing_else() -> None:

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from strategies import dags
 
-from bench.gaussian import InvarianceTest, Moments, merge, moments
+from bench.gaussian import Moments
 from bench.graphs import cpdag, interventional_essential_graph, shd, topological_order
+from bench.invariance import Reference
+from bench.orders import members
 from bench.preprocessing import prepare
 from bench.registry import make_method, make_problem
 from bench.types import Budget, Environment, Observed
-from methods.ut_igsp import _Consensus, _Dag, _members, _Reference, _Search, _Tests
+from methods.ut_igsp import _Dag, _Search, _Tests
 
 N = 10**7
 """Samples that population moments stand for: a partial correlation above .0011 counts as dependence at level 1e-3."""
@@ -39,7 +41,7 @@ def population(W: np.ndarray, targets: tuple[int, ...] = (), n: int = N) -> Mome
 
 def oracle_search(W: np.ndarray, family: list[tuple[int, ...]], seed: int = 0, depth: int = 4) -> _Search:
     observational = population(W)
-    reference = _Reference(observational, [population(W, t, n=10**5) for t in family], alpha=1e-3)
+    reference = Reference(observational, [population(W, t, n=10**5) for t in family], alpha=1e-3)
     tests = _Tests(observational, 1e-3, reference, list(range(1, len(family) + 1)))
     return _Search(tests, depth, np.random.default_rng(seed), Budget())
 
@@ -154,9 +156,9 @@ def test_each_question_of_invariance_is_put_once(monkeypatch):
     assert len(asked) == len(set(asked)) > 8
 
 
-def test_members_of_a_mask():
-    assert list(_members(0b101001)) == [0, 3, 5]
-    assert list(_members(1 << 200)) == [200]
+def testmembers_of_a_mask():
+    assert list(members(0b101001)) == [0, 3, 5]
+    assert list(members(1 << 200)) == [200]
 
 
 # On samples
@@ -257,38 +259,6 @@ def test_a_target_of_one_environment_is_found_without_a_known_reference():
         assert targets[4, 1]
         false_calls += targets.sum() - 1
     assert false_calls <= 2
-
-
-def test_consensus_is_not_misled_by_targets_in_a_minority_of_environments():
-    """Three of eight environments hit the same variable, each in another way; comparing each with all others would not do."""
-    rng = np.random.default_rng(1)
-    samples = [rng.normal(size=(80, 1)) for _ in range(8)]
-    samples[2] += 4
-    samples[5] *= 4
-    samples[6] -= 3
-    environments = [moments(X) for X in samples]
-    assert np.flatnonzero(_Consensus(environments, alpha=1e-3).variants(0, [])).tolist() == [2, 5, 6]
-    rests = [merge(environments[f] for f in range(8) if f != e) for e in range(8)]
-    assert (InvarianceTest(rests, environments).p_values(0, []) < 1e-3).sum() > 3
-
-
-def test_consensus_does_not_depend_on_the_order_of_environments():
-    rng = np.random.default_rng(3)
-    environments = [moments(rng.normal(size=(30, 2)) + rng.choice([0, 0, 1], size=2)) for _ in range(9)]
-    order = rng.permutation(9)
-    plain = _Consensus(environments, alpha=0.05).variants(0, [1])
-    permuted = _Consensus([environments[e] for e in order], alpha=0.05).variants(0, [1])
-    assert plain.any()
-    assert (permuted == plain[order]).all()
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"), [((40, 40), [True, True]), ((40, 90), [True, False]), ((90, 40), [False, True])]
-)
-def test_of_two_environments_that_differ_the_larger_is_the_reference(sizes, expected):
-    rng = np.random.default_rng(0)
-    environments = [moments(rng.normal(size=(n, 1)) + 5 * e) for e, n in enumerate(sizes)]
-    assert _Consensus(environments, alpha=1e-3).variants(0, []).tolist() == expected
 
 
 def test_a_single_environment_has_no_targets():
