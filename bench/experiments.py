@@ -1,29 +1,29 @@
-"""Environments of a structural model: how many, how large, which variables are hit, and what is held out.
+"""Environments of a model: how many, how large, which variables are hit, and what is held out.
 
 Targets are drawn at random among all variables and listed in no order. Sampling is in the model's units; nothing is
-standardised here. The kinds of intervention are those of ``bench.interventions``.
+standardised here. A model is anything that can be changed and sampled, such as a ``bench.scm.StructuralModel``, whose kinds
+of intervention are those of ``bench.interventions``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 from annotated_types import Ge, Len
 from pydantic import AfterValidator
 
 from bench.errors import InputError
-from bench.interventions import Interventions
-from bench.scm import IntArray, StructuralModel
+from bench.scm import IntArray
 from bench.types import BoolArray, Environment, FloatArray, HeldOut, Observed, Problem, Truth
 
 Probability = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(0)]
 Positive = Annotated[int, Ge(1)]
 TargetChoice = Literal["independent", "covering"]
-Sampler = Callable[[StructuralModel, int], FloatArray]
+Sampler = Callable[["Model", int], FloatArray]
 Counts = int | tuple[int, int] | dict[int, float]
 
 
@@ -46,6 +46,29 @@ SampleSizes = Positive | Annotated[list[Positive], Len(1)]
 Of two environments, two numbers are their sizes."""
 
 
+class Model(Protocol):
+    """What can be intervened on and sampled."""
+
+    @property
+    def n_variables(self) -> int: ...
+
+    def adjacency(self) -> BoolArray:
+        """The true graph, bool (d, d)."""
+
+    def intervened(self, changes: Any, /) -> Self:
+        """The same model with what :meth:`Changes.draw` drew."""
+
+    def sample(self, n: int, rng: np.random.Generator, /) -> FloatArray:
+        """Samples, float64 (n, d)."""
+
+
+class Changes(Protocol):
+    """Kinds and sizes of interventions on a model."""
+
+    def draw(self, model: Any, targets: IntArray, rng: np.random.Generator, /) -> Any:
+        """What one environment changes, for :meth:`Model.intervened`."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeldOutPlan:
     """Environments that training never sees.
@@ -60,15 +83,18 @@ class HeldOutPlan:
         Fresh samples per environment for the held-out density.
     n_targets : int, range or mapping, optional
         As in training where None.
-    interventions : Interventions, optional
+    interventions : Changes, optional
         As in training where None.
+    unseen : bool
+        Draw targets among the variables alone that no training environment hits.
     """
 
     n_environments: int = 0
     few_shot_sizes: Sequence[int] = (3, 10, 30)
     n_query: int = 100
     n_targets: Counts | None = None
-    interventions: Interventions | None = None
+    interventions: Changes | None = None
+    unseen: bool = False
 
 
 def draw_counts(spec: Counts, n: int, n_variables: int, rng: np.random.Generator) -> IntArray:
@@ -138,14 +164,14 @@ def draw_sizes(spec: int | Sequence[int], n: int, rng: np.random.Generator) -> I
 
 
 def run_experiment(
-    model: StructuralModel,
+    model: Model,
     rng: np.random.Generator,
     *,
     n_observational: int,
     n_environments: int,
     n_per_environment: int | Sequence[int],
     n_targets: Counts,
-    interventions: Interventions,
+    interventions: Changes,
     target_choice: TargetChoice = "independent",
     held_out: HeldOutPlan | None = None,
     location: FloatArray | float = 0.0,
@@ -157,7 +183,7 @@ def run_experiment(
 
     Parameters
     ----------
-    model : StructuralModel
+    model : Model
         The model without intervention.
     rng : Generator
         Held-out environments are drawn last, so their number changes nothing in training.
@@ -169,7 +195,7 @@ def run_experiment(
         One size for all, one per environment, or a range [low, high].
     n_targets : int, (low, high) or mapping of int to probability
         Number of targets per environment. Where 0 is possible, environments say None instead of "not observational".
-    interventions : Interventions
+    interventions : Changes
         Kinds and sizes.
     target_choice : {"independent", "covering"}
         See :func:`draw_targets`.
@@ -189,7 +215,7 @@ def run_experiment(
         raise InputError("n_observational and n_environments must not both be 0")
     d = model.n_variables
 
-    def sample(changed: StructuralModel, n: int) -> FloatArray:
+    def sample(changed: Model, n: int) -> FloatArray:
         return np.asarray(location + unit * changed.sample(n, rng))
 
     # Lists are drawn before the samples, so that sizes do not decide which variables are hit.
@@ -210,7 +236,9 @@ def run_experiment(
     return Problem(
         observed=Observed(tuple(environments)),
         truth=Truth(model.adjacency(), targets),
-        held_out=_draw_held_out(model, held_out, n_targets, target_choice, interventions, sample, rng) if held_out else (),
+        held_out=_draw_held_out(model, held_out, n_targets, target_choice, interventions, targets, sample, rng)
+        if held_out
+        else (),
         variable_names=tuple(variable_names),
         diagnostics=diagnostics or {},
     )
@@ -223,18 +251,29 @@ def _may_be_zero(spec: Counts) -> bool:
 
 
 def _draw_held_out(
-    model: StructuralModel,
+    model: Model,
     plan: HeldOutPlan,
     n_targets: Counts,
     target_choice: TargetChoice,
-    interventions: Interventions,
+    interventions: Changes,
+    seen: BoolArray,
     sample: Sampler,
     rng: np.random.Generator,
 ) -> tuple[HeldOut, ...]:
     if plan.n_environments and not plan.few_shot_sizes:
         raise InputError("few_shot_sizes must have at least one size where environments are held out")
-    counts = draw_counts(n_targets if plan.n_targets is None else plan.n_targets, plan.n_environments, model.n_variables, rng)
-    targets = draw_targets(counts, model.n_variables, target_choice, rng)
+    free = np.flatnonzero(~(plan.unseen & seen).any(axis=0))
+    spec = n_targets if plan.n_targets is None else plan.n_targets
+    try:
+        counts = draw_counts(spec, plan.n_environments, len(free), rng)
+    except InputError:
+        if not plan.unseen:
+            raise
+        raise InputError(
+            f"held-out environments need {spec} unseen targets each, and training leaves {len(free)} variables untouched"
+        ) from None
+    targets = np.zeros((plan.n_environments, model.n_variables), dtype=bool)
+    targets[:, free] = draw_targets(counts, len(free), target_choice, rng)
     found = []
     for row in targets:
         changed = model.intervened((plan.interventions or interventions).draw(model, np.flatnonzero(row), rng))

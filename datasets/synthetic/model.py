@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 from bench.draws import Spec, draw
+from bench.random_graphs import GRAPHS, Graph
 from bench.scm import SOURCE, LinearModel, Mechanism, Node, NoiseLaw, StructuralModel
-from datasets.synthetic.graphs import GRAPHS, Graph
 from datasets.synthetic.mechanisms import Family, draw_mechanism
 
 LARGEST_STANDARD_DEVIATION = 1e6

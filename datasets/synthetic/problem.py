@@ -21,10 +21,10 @@ from bench.experiments import (
     run_experiment,
 )
 from bench.interventions import Interventions, InterventionSizes, Kinds
+from bench.random_graphs import Graph
 from bench.registry import register_dataset
 from bench.scm import NoiseLaw
 from bench.types import Meta, Problem
-from datasets.synthetic.graphs import Graph
 from datasets.synthetic.mechanisms import Family
 from datasets.synthetic.model import draw_model
 

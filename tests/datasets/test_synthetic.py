@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from bench import random_graphs as graphs
 from bench import registry
 from bench.errors import InputError
 from bench.interventions import Interventions
 from bench.scm import Linear, LinearModel
-from datasets.synthetic import graphs, mechanisms
+from datasets.synthetic import mechanisms
 from datasets.synthetic.model import LARGEST_STANDARD_DEVIATION, draw_model
 
 FAMILIES = ["linear", "mlp_bacadi", "mlp_dcdi", "dcdi_nonadditive", "smooth"]

@@ -27,6 +27,7 @@ SPECS = [
     "dcdi[n_samples=220]",
     "utigsp[n_per_environment=50]",
     "gnies[n_per_environment=50]",
+    *(f"gene_expression[{SMALL},technical_noise={t}]" for t in ("none", "10x-1")),
 ]
 
 

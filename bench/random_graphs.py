@@ -1,7 +1,7 @@
 """Random directed acyclic graphs, each a function of (d, edges per node, generator).
 
-Row and column order is a causal order: ``A[i, j] = 1`` only for i < j. Whoever uses them permutes the variables, so that
-the order carries no information (``datasets.synthetic.model``).
+Row and column order is a causal order: ``A[i, j] = 1`` only for i < j. Whoever uses them permutes the variables (as
+:func:`draw_graph` does), so that the order carries no information.
 """
 
 from __future__ import annotations
@@ -82,3 +82,9 @@ GRAPHS = {
     "chain": chain,
     "random_tree": random_tree,
 }
+
+
+def draw_graph(name: Graph, d: int, edges_per_node: float, rng: np.random.Generator) -> BoolArray:
+    """One of ``GRAPHS`` over variables in random order, bool (d, d)."""
+    graph, order = GRAPHS[name](d, edges_per_node, rng), rng.permutation(d)
+    return graph[np.ix_(order, order)]
