@@ -1,21 +1,22 @@
 """Joint causal inference with the PC algorithm: environments become indicator variables, targets their children.
 
-The skeleton search is that of the package causal-learn, on the tests of ``bench.gaussian``. Colliders are oriented here and
-Meek's rules are those of ``bench.graphs``, because the package's answers hang on the order of the variables.
+The search is ``bench.pc``, on partial correlations (``jci_pc``) or on tests that see nonlinear dependence, and any change of a
+distribution (``jci_pc_kernel``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from itertools import combinations
-from typing import Annotated, Any, ClassVar
+from functools import partial
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from bench.bootstrap import PointMethod, Replicates
-from bench.gaussian import Moments, independence_p_value, moments
-from bench.graphs import apply_meek_rules, edge_scores_of_class
+from bench.gaussian import independence_p_value, moments
+from bench.graphs import edge_scores_of_class
+from bench.kernel_tests import KernelTest, RandomFeatureTest, thinned_rows
+from bench.pc import IndependenceTest, OutOfTime, pc
 from bench.registry import register_method
 from bench.types import BoolArray, Budget, Capabilities, Estimate, Fitted, FloatArray, Meta, Observed
 
@@ -54,9 +55,7 @@ class JciPc(PointMethod):
     References
     ----------
     Mooij, Magliacane, Claassen, "Joint causal inference from multiple contexts", JMLR 21 (2020), section 4.2.4 (JCI-PC is one
-    implementation of assumptions 1 to 3). Colombo, Maathuis, "Order-independent constraint-based causal structure learning",
-    JMLR 15 (2014), PC-stable. Deviations: in causal-learn, *all* separating sets of the size at which an edge falls are joined,
-    and a collider is in none of them; contradicting colliders are settled as in the notes.
+    implementation of assumptions 1 to 3); PC-stable as in ``bench.pc``, with its deviations.
     """
 
     capabilities = Capabilities(estimates_targets=True, edge_output="binary", target_output="binary", deterministic=True)
@@ -83,19 +82,101 @@ class JciPc(PointMethod):
         self.bootstrap = bootstrap
 
     def fit_point(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
-        d = observed.n_variables
         joined, environments = join_indicators(observed)
-        targets = np.zeros((observed.n_environments, d), dtype=bool)
-        try:
-            graph = pc(moments(joined), d, self.alpha, self.max_conditioning, budget)
-        except OutOfTime:
-            nothing = np.zeros((d, d), dtype=bool)
-            return Fitted(_answer(nothing, targets), cut_short=True)
-        targets[environments] = graph[d:, :d]
-        return Fitted(_answer(graph[:d, :d], targets))
+        test = partial(independence_p_value, moments(joined))
+        return _search(test, observed, environments, self.alpha, self.max_conditioning, budget)
 
     def warm_up(self) -> None:
-        pc(moments(np.random.default_rng(0).normal(size=(20, 4))), 3, self.alpha)
+        """Import the package, and compile the test."""
+        pc(partial(independence_p_value, moments(np.random.default_rng(0).normal(size=(20, 4)))), 3, 1, self.alpha)
+
+
+@register_method("jci_pc_kernel")
+class JciPcKernel(PointMethod):
+    """JCI-PC on tests that see nonlinear dependence, and interventions that leave the mean where it is; see :class:`JciPc`.
+
+    Parameters
+    ----------
+    test : {"random_features", "kernel"}
+        The randomised conditional correlation test, whose time grows with n; or KCI of the package causal-learn, with n³.
+    alpha : float
+        Level of each test.
+    max_conditioning : int or None
+        Size of the largest conditioning set; None for no limit.
+    max_samples : int or None
+        Samples over all environments, the largest thinned first; None for 2000 with random features, 200 with kernels.
+    bootstrap : int
+        Replicates of the within-environment bootstrap; 0 for none. Each is a whole search.
+
+    Notes
+    -----
+    With d = 10 and ten interventional environments a search asks for about a thousand tests, in three seconds.
+    ``test="kernel"`` takes as long on 200 samples, and has the power of those.
+
+    References
+    ----------
+    As :class:`JciPc`; the tests are those of ``bench.kernel_tests``.
+    """
+
+    capabilities = Capabilities(estimates_targets=True, edge_output="binary", target_output="binary")
+    meta = Meta(
+        "PC on data joined with environment indicators, by nonlinear tests (package causal-learn).",
+        "Mooij, Magliacane, Claassen, Joint causal inference from multiple contexts, JMLR 21, 2020; test: Strobl, Zhang, "
+        "Visweswaran, Approximate kernel-based conditional independence tests, Journal of Causal Inference 7, 2019",
+        wraps="causal-learn (MIT)",
+        mechanisms="any",
+        noise="any",
+        interventions=("any",),
+        complexity="tests as in jci_pc, each linear in n and in the cube of 100 features (kernel: in the cube of n)",
+        n_variables=(2, 20),
+    )
+    search_space: ClassVar = {"alpha": [0.001, 0.003, 0.01, 0.03], "max_conditioning": [1, 2, 3]}
+
+    def __init__(
+        self,
+        test: Literal["random_features", "kernel"] = "random_features",
+        alpha: Annotated[float, Gt(0), Lt(1)] = 0.01,
+        max_conditioning: Annotated[int, Ge(0)] | None = 3,
+        max_samples: Annotated[int, Ge(2)] | None = None,
+        bootstrap: Replicates = 0,
+    ) -> None:
+        self.test = test
+        self.alpha = alpha
+        self.max_conditioning = max_conditioning
+        self.max_samples = max_samples
+        self.bootstrap = bootstrap
+
+    def fit_point(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
+        joined, environments = join_indicators(observed)
+        rows = thinned_rows(observed, self.max_samples or (2000 if self.test == "random_features" else 200), rng)
+        blocks = np.hsplit(joined[rows], joined.shape[1])
+        is_context = [i >= observed.n_variables for i in range(len(blocks))]
+        test = KernelTest(blocks) if self.test == "kernel" else RandomFeatureTest(blocks, is_context, rng)
+        return _search(test, observed, environments, self.alpha, self.max_conditioning, budget)
+
+    def warm_up(self) -> None:
+        """Import the package."""
+        X = np.random.default_rng(0).normal(size=(20, 3))
+        pc(KernelTest(np.hsplit(X, 3)), 3, 0, self.alpha)
+
+
+def _search(
+    test: IndependenceTest,
+    observed: Observed,
+    environments: list[int],
+    alpha: float,
+    max_conditioning: int | None,
+    budget: Budget | None,
+) -> Fitted:
+    """PC on variables and indicators; the children of an indicator are the targets of its environment."""
+    d = observed.n_variables
+    graph, targets = np.zeros((d, d), dtype=bool), np.zeros((observed.n_environments, d), dtype=bool)
+    try:
+        found = pc(test, d, len(environments), alpha, max_conditioning, budget)
+    except OutOfTime:
+        return Fitted(_answer(graph, targets), cut_short=True)
+    targets[environments] = found[d:, :d]
+    return Fitted(_answer(found[:d, :d], targets))
 
 
 def _answer(graph: BoolArray, targets: BoolArray) -> Estimate:
@@ -118,105 +199,3 @@ def join_indicators(observed: Observed) -> tuple[FloatArray, list[int]]:
     label = np.repeat(np.arange(observed.n_environments), [e.n_samples for e in observed.environments])
     indicators = label[:, None] == np.array(environments, dtype=int)
     return np.hstack([observed.pooled(), indicators]), environments
-
-
-class OutOfTime(Exception):
-    """The budget ran out before PC had an answer; it has none on the way."""
-
-
-class PartialCorrelationTest:
-    """What the package's search calls for a p-value: Fisher's z on moments, each triple tested once."""
-
-    method = "fisherz"  # the package asks for the name
-
-    def __init__(self, data: Moments, budget: Budget | None) -> None:
-        self._data, self._budget = data, budget
-        self._known: dict[tuple[int, ...], float] = {}
-
-    def __call__(self, i: int, j: int, given: Collection[int] = ()) -> float:
-        if self._budget is not None and self._budget.expired:
-            raise OutOfTime
-        key = (*sorted((int(i), int(j))), *sorted(int(k) for k in given))
-        if key not in self._known:
-            self._known[key] = independence_p_value(self._data, key[0], key[1], key[2:])
-        return self._known[key]
-
-
-def pc(
-    data: Moments,
-    n_variables: int,
-    alpha: float,
-    max_conditioning: int | None = None,
-    budget: Budget | None = None,
-) -> BoolArray:
-    """PC-stable with the columns after the first ``n_variables`` exogenous and not connected among each other.
-
-    Parameters
-    ----------
-    data : Moments
-        Of d system variables followed by k indicators.
-    n_variables : int
-        d.
-    alpha : float
-        Level of each test.
-    max_conditioning : int or None
-    budget : Budget or None
-
-    Returns
-    -------
-    bool (d + k, d + k)
-
-    Raises
-    ------
-    OutOfTime
-        If the budget ran out.
-    """
-    test = PartialCorrelationTest(data, budget)
-    skeleton, separating = _skeleton(test, data.n_variables, n_variables, alpha, max_conditioning)
-    arrows = _collider_strength(skeleton, separating, test, n_variables)
-    graph = skeleton & (arrows >= arrows.T)
-    graph[n_variables:, :n_variables] = skeleton[n_variables:, :n_variables]
-    graph[:n_variables, n_variables:] = False
-    return apply_meek_rules(graph)
-
-
-def _skeleton(
-    test: PartialCorrelationTest, n_columns: int, n_variables: int, alpha: float, max_conditioning: int | None
-) -> tuple[BoolArray, Any]:
-    """Adjacent pairs, bool (d + k, d + k), and for each other pair a list of separating sets, object (d + k, d + k)."""
-    # At first use: listing the methods stays fast.
-    from causallearn.graph.GraphNode import GraphNode
-    from causallearn.utils.PCUtils.BackgroundKnowledge import BackgroundKnowledge
-    from causallearn.utils.PCUtils.SkeletonDiscovery import skeleton_discovery
-
-    names = [f"X{i}" for i in range(n_columns)]
-    tiers = BackgroundKnowledge()
-    for i, name in enumerate(names):
-        tiers.add_node_to_tier(GraphNode(name), 1 if i < n_variables else 0)
-    tiers.forbid_within_tier(0)
-    found = skeleton_discovery(
-        np.empty((0, n_columns)),  # only its width is read: the test has the moments
-        alpha,
-        test,
-        background_knowledge=tiers,
-        show_progress=False,
-        node_names=names,
-        max_k=max_conditioning,
-    )
-    return np.asarray(found.G.graph != 0), found.sepset
-
-
-def _collider_strength(skeleton: BoolArray, separating: Any, test: PartialCorrelationTest, n_variables: int) -> FloatArray:
-    """Largest p-value of "the ends are independent" over the colliders that hold the arrow i -> j, float64 (d + k, d + k).
-
-    -1 where no collider does. A collider is an unshielded triple whose middle is in none of the separating sets of its ends;
-    two indicators are never its ends, as they count as related.
-    """
-    strength = np.full(skeleton.shape, -1.0)
-    for middle in range(n_variables):
-        for i, j in combinations(np.flatnonzero(skeleton[middle]).tolist(), 2):
-            if skeleton[i, j] or min(i, j) >= n_variables or any(middle in s for s in separating[i, j]):
-                continue
-            p_value = max(test(i, j, s) for s in separating[i, j])
-            strength[[i, j], middle] = np.maximum(strength[[i, j], middle], p_value)
-    return strength

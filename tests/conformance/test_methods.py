@@ -8,10 +8,13 @@ from bench.testing.report import run_check, unknown_expectations
 
 # Parameters that change what a method declares, or the way it works.
 VARIANTS = [
+    "cd_nod[test=random_features]",
     "dagma[bootstrap=2]",
+    "ges[bootstrap=3]",
     "gies[bootstrap=3]",
     "gies[intercept=per_environment]",
     "jci_pc[bootstrap=3]",
+    "jci_pc_kernel[test=kernel,max_samples=100]",
     "permutation_score[bootstrap=3]",
     "permutation_score[kinds=[shift]]",
     "score_search[bootstrap=3]",

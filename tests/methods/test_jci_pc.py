@@ -6,21 +6,14 @@ import numpy as np
 import pytest
 
 from bench import registry
-from bench.gaussian import Moments
 from bench.graphs import cpdag
 from bench.types import Budget, Environment, Observed
-from methods.jci_pc import join_indicators, pc
+from methods.jci_pc import join_indicators
 
 # 0 -> 1 -> 2 <- 3 -> 4
 WEIGHTS = np.zeros((5, 5))
 WEIGHTS[[0, 1, 3, 3], [1, 2, 2, 4]] = [1.0, -1.2, 0.9, 1.1]
 DAG = WEIGHTS != 0
-
-
-def population(weights: np.ndarray, n: int) -> Moments:
-    """Exact moments of the linear model with unit noise, as if n samples had shown them."""
-    total = np.linalg.inv(np.eye(len(weights)) - weights)
-    return Moments(n, np.zeros(len(weights)), n * total.T @ total)
 
 
 def problem(targets: list[set[int]], n: int = 500, seed: int = 0, shift: float = 3.0) -> Observed:
@@ -39,33 +32,6 @@ def fit(observed: Observed, spec: str = "jci_pc", budget: Budget | None = None):
 
 def as_targets(targets: list[set[int]]) -> np.ndarray:
     return np.array([[j in t for j in range(5)] for t in targets])
-
-
-def test_exact_moments_give_the_cpdag() -> None:
-    np.testing.assert_array_equal(pc(population(WEIGHTS, 10_000), 5, alpha=0.01), cpdag(DAG))
-
-
-def test_an_exact_indicator_directs_what_it_points_at() -> None:
-    # A sixth column that causes variable 0: 0 - 1, undirected in the CPDAG, becomes 0 -> 1; 3 - 4 gains nothing.
-    joined = np.zeros((6, 6))
-    joined[:5, :5] = WEIGHTS
-    joined[5, 0] = 1.0
-    expected = np.zeros((6, 6), dtype=bool)
-    expected[:5, :5] = cpdag(DAG)
-    expected[5, 0] = True
-    assert cpdag(DAG)[1, 0]
-    expected[1, 0] = False
-    np.testing.assert_array_equal(pc(population(joined, 10_000), 5, alpha=0.01), expected)
-
-
-def test_indicators_are_never_connected_nor_caused() -> None:
-    # Two indicators that depend on each other, and one that an (impossible) system variable drives.
-    joined = np.zeros((7, 7))
-    joined[:5, :5] = WEIGHTS
-    joined[5, 6], joined[4, 5] = 2.0, 1.0
-    graph = pc(population(joined, 10_000), 5, alpha=0.01)
-    assert not graph[:, 5:].any()
-    assert graph[5, 4]
 
 
 @pytest.mark.parametrize(
@@ -125,15 +91,6 @@ def test_the_answer_is_renamed_with_variables_and_environments(seed: int) -> Non
     np.testing.assert_array_equal(b.target_probability, a.target_probability[::-1, order])
 
 
-def test_the_limit_on_conditioning_sets_is_kept() -> None:
-    # Variables 0 and 2 of the chain 0 -> 1 -> 2 are separated by 1 alone.
-    chain = np.zeros((3, 3))
-    chain[[0, 1], [1, 2]] = 1.0
-    marginal_only = pc(population(chain, 10_000), 3, alpha=0.01, max_conditioning=0)
-    assert marginal_only[0, 2]
-    assert not pc(population(chain, 10_000), 3, alpha=0.01, max_conditioning=1)[0, 2]
-
-
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_more_variables_than_samples_and_copies_end_without_warning(n: int) -> None:
     X = np.random.default_rng(n).normal(size=(n, 8))
@@ -167,3 +124,40 @@ def test_nothing_is_printed_and_global_random_state_stays(capfd: pytest.CaptureF
     fit(problem([set(), {0}], n=50))
     assert capfd.readouterr() == ("", "")
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def curved(n: int = 500, seed: int = 0) -> Observed:
+    """0 -> 1 by a square, so that they are not correlated; in the second environment the noise of 1 is three times as large."""
+    rng = np.random.default_rng(seed)
+    environments = []
+    for scale in (1.0, 3.0):
+        x = rng.normal(size=n)
+        environments.append(Environment(np.column_stack([x, x**2 + scale * 0.5 * rng.normal(size=n)]), scale == 1))
+    return Observed(tuple(environments))
+
+
+@pytest.mark.parametrize("spec", ["jci_pc_kernel", "jci_pc_kernel[test=kernel,max_samples=300]"])
+def test_nonlinear_tests_see_what_correlation_does_not(spec: str) -> None:
+    linear = fit(curved()).estimate
+    assert not linear.point_graph.any()
+    assert not linear.target_probability.any()
+    estimate = fit(curved(), spec).estimate
+    assert (estimate.point_graph | estimate.point_graph.T)[0, 1]
+    assert estimate.target_probability[1].tolist() == [0, 1]
+
+
+def test_nonlinear_tests_find_graph_and_targets_of_a_linear_problem_as_well() -> None:
+    # Shifts of 3 noise deviations. Measured over ten other seeds: no mistake.
+    targets = [set(), {0}, {3}]
+    estimate = fit(problem(targets, seed=1), "jci_pc_kernel[alpha=0.001]").estimate
+    np.testing.assert_array_equal(estimate.point_graph, DAG)
+    np.testing.assert_array_equal(estimate.target_probability > 0.5, as_targets(targets))
+
+
+@pytest.mark.parametrize("test", ["random_features", "kernel"])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_nonlinear_tests_end_on_few_samples_copies_and_constants(n: int, test: str) -> None:
+    X = np.random.default_rng(n).normal(size=(n, 5))
+    X[:, 1], X[:, 2] = X[:, 0], 1.0
+    observed = Observed((Environment(X), Environment(X[:1] + 1), Environment(X + 2)))
+    assert not fit(observed, f"jci_pc_kernel[test={test}]").estimate.point_graph[2].any()
