@@ -67,7 +67,7 @@ class Ges(PointMethod):
     )
     search_space: ClassVar = {"penalty": [0.5, 1.0, 2.0, 4.0]}
 
-    def __init__(self, penalty: Annotated[float, Gt(0)] = 1.0, bootstrap: Replicates = 0) -> None:
+    def __init__(self, penalty: Annotated[float, Gt(0)] = 2.0, bootstrap: Replicates = 0) -> None:
         self.penalty = penalty
         self.bootstrap = bootstrap
 
