@@ -29,7 +29,7 @@ from bench.types import BoolArray, Budget, FloatArray
 LocalScore = Callable[[int, int], float]
 """Score of a variable given the parents of a mask; larger is better, and only differences for one variable count."""
 
-_SMALLEST_GAIN = 1e-9
+SMALLEST_GAIN = 1e-9
 """Less can be rounding between equivalent graphs, which a search would then follow in circles."""
 
 
@@ -49,7 +49,19 @@ def members(mask: int) -> Iterator[int]:
 
 def mask_of(variables: BoolArray) -> int:
     """Mask of the true entries of a bool array (d,)."""
-    return sum(1 << int(i) for i in np.flatnonzero(variables))
+    return int.from_bytes(np.packbits(variables, bitorder="little").tobytes(), "little")
+
+
+def indicator(mask: int, n_variables: int) -> BoolArray:
+    """Whether each variable is in a mask, bool (d,).
+
+    Examples
+    --------
+    >>> indicator(0b101, 4).tolist()
+    [True, False, True, False]
+    """
+    octets = np.frombuffer(mask.to_bytes((n_variables + 7) // 8, "little"), dtype=np.uint8)
+    return np.unpackbits(octets, count=n_variables, bitorder="little").view(np.bool_)
 
 
 def union(masks: Iterable[int]) -> int:
@@ -72,11 +84,18 @@ def adjacency(parents: Sequence[int]) -> BoolArray:
 
 
 class Memoised:
-    """A local score that computes each answer once."""
+    """A local score that computes each answer once, and the greedy choice of parents by it.
+
+    Parameters
+    ----------
+    local_score : LocalScore
+    n_variables : int
+    """
 
     def __init__(self, local_score: LocalScore, n_variables: int) -> None:
         self._local_score = local_score
         self._known: list[dict[int, float]] = [{} for _ in range(n_variables)]
+        self._chosen: list[dict[tuple[int, int], int]] = [{} for _ in range(n_variables)]
 
     def __call__(self, variable: int, parents: int) -> float:
         known = self._known[variable]
@@ -89,6 +108,26 @@ class Memoised:
     def n_evaluations(self) -> int:
         """Local scores that were computed."""
         return sum(map(len, self._known))
+
+    def parents(self, variable: int, mask: int, allowed: int) -> int:
+        """Parents among those allowed, from ``mask`` on: add or remove the one that gains most, until none gains."""
+        chosen = self._chosen[variable].get((mask, allowed))
+        if chosen is None:
+            chosen = self._chosen[variable][mask, allowed] = self.choose_parents(variable, mask, allowed)
+        return chosen
+
+    def choose_parents(self, variable: int, mask: int, allowed: int) -> int:
+        """What :meth:`parents` remembers; a score that knows a faster way to the same choice overrides it."""
+        score = self(variable, mask)
+        while True:
+            best, least = mask, score + SMALLEST_GAIN
+            for i in members(allowed):
+                other = self(variable, mask ^ 1 << i)
+                if other > least:
+                    best, least = mask ^ 1 << i, other
+            if best == mask:
+                return mask
+            mask, score = best, least
 
 
 @dataclass(slots=True)
@@ -124,7 +163,7 @@ class OrderSearch:
     rng : Generator
         Starts, perturbations and the order of visits.
     budget : Budget, optional
-        Looked at before each variable's move; where it runs out the best graph so far is the answer.
+        Looked at before each variable's turn; where it runs out the best graph so far is the answer.
 
     Attributes
     ----------
@@ -148,16 +187,21 @@ class OrderSearch:
         while failed < patience and self.n_variables > 1 and not self._out_of_time():
             self._budget.progress(failed / patience, f"{failed} of {patience} restarts without improvement")
             found = self.climb(self._perturbed(best))
-            failed = 0 if found.score > best.score + _SMALLEST_GAIN else failed + 1
-            if found.score >= best.score - _SMALLEST_GAIN:
+            failed = 0 if found.score > best.score + SMALLEST_GAIN else failed + 1
+            if found.score >= best.score - SMALLEST_GAIN:
                 best = found
         return best
 
     def fill(self, order: list[int], parents: Sequence[int] | None = None) -> OrderedDag:
-        """Give each variable parents among those before it, from ``parents`` (where the order allows them) or from none."""
+        """Give each variable parents among those before it, from ``parents`` (where the order allows them) or from none.
+
+        Out of time, it leaves them as they are.
+        """
         chosen, score, before = [0] * self.n_variables, 0.0, 0
         for j in order:
-            chosen[j] = self._choose_parents(j, before & parents[j] if parents else 0, before)
+            chosen[j] = before & parents[j] if parents else 0
+            if not self._out_of_time():
+                chosen[j] = self.local_score.parents(j, chosen[j], before)
             score += self.local_score(j, chosen[j])
             before |= 1 << j
         return OrderedDag(list(order), chosen, score)
@@ -190,7 +234,7 @@ class OrderSearch:
     def _best_reinsertion(self, dag: OrderedDag, v: int) -> OrderedDag | None:
         """The best graph with v elsewhere in the order, or None where none is better."""
         best: OrderedDag | None = None
-        least = dag.score + _SMALLEST_GAIN
+        least = dag.score + SMALLEST_GAIN
         position = dag.order.index(v)
         before = 0
         for u in dag.order[:position]:
@@ -217,30 +261,17 @@ class OrderSearch:
     def _lose(self, dag: OrderedDag, j: int, lost: int, allowed: int) -> None:
         """Variable j may no longer have the parent ``lost``."""
         if dag.parents[j] >> lost & 1:
-            self._replace(dag, j, self._choose_parents(j, dag.parents[j] ^ 1 << lost, allowed))
+            self._replace(dag, j, self.local_score.parents(j, dag.parents[j] ^ 1 << lost, allowed))
 
     def _gain(self, dag: OrderedDag, j: int, gained: int, allowed: int) -> None:
         """Variable j may have the parent ``gained`` as well; no other choice is looked at unless it is taken."""
         mask = dag.parents[j]
-        if self.local_score(j, mask | 1 << gained) > self.local_score(j, mask) + _SMALLEST_GAIN:
-            self._replace(dag, j, self._choose_parents(j, mask | 1 << gained, allowed))
+        if self.local_score(j, mask | 1 << gained) > self.local_score(j, mask) + SMALLEST_GAIN:
+            self._replace(dag, j, self.local_score.parents(j, mask | 1 << gained, allowed))
 
     def _replace(self, dag: OrderedDag, j: int, parents: int) -> None:
         dag.score += self.local_score(j, parents) - self.local_score(j, dag.parents[j])
         dag.parents[j] = parents
-
-    def _choose_parents(self, j: int, mask: int, allowed: int) -> int:
-        """Add or remove the parent that gains most, until none gains."""
-        score = self.local_score(j, mask)
-        while True:
-            best, least = mask, score + _SMALLEST_GAIN
-            for i in members(allowed):
-                other = self.local_score(j, mask ^ 1 << i)
-                if other > least:
-                    best, least = mask ^ 1 << i, other
-            if best == mask:
-                return mask
-            mask, score = best, least
 
 
 def pair_probabilities(local_score: LocalScore, parents: Sequence[int]) -> FloatArray:

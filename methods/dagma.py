@@ -109,7 +109,7 @@ class Dagma(PointMethod):
             point_graph=break_cycles(size > self.threshold, size),
             graph_kind="dag",
         )
-        return Fitted(estimate, cut_short=problem.cut_short)
+        return Fitted(estimate, cut_short=problem.cut_short, converged=problem.converged)
 
     def warm_up(self) -> None:
         """Compile the steps of Adam."""
@@ -130,13 +130,15 @@ class CentralPath:
     ----------
     cut_short : bool
         The budget ran out.
+    converged : bool
+        Every stage ended because its objective had settled.
     """
 
     def __init__(self, covariance: FloatArray, sparsity: float, learning_rate: float, budget: Budget) -> None:
         self._covariance = np.ascontiguousarray(covariance)
         self._sparsity, self._learning_rate = sparsity, learning_rate
         self._budget = budget
-        self.cut_short = False
+        self.cut_short, self.converged = False, True
 
     def solve(self) -> FloatArray:
         """Weights at the end of the path, float64 (d, d); entry (i, j) is that of i -> j."""
@@ -164,7 +166,7 @@ class CentralPath:
         W, moments, before = start.copy(), np.zeros((2, *start.shape)), 0.0
         for n_done in range(0, n_steps, CHECKED_EVERY):
             if self._budget.expired:
-                self.cut_short = True
+                self.cut_short, self.converged = True, False
                 return W
             rate = _adam(W, moments, n_done, self._covariance, mu, s, self._sparsity, rate)
             if rate < 0:
@@ -172,8 +174,9 @@ class CentralPath:
             now = self.objective(W, mu, s)
             settled = n_done > 0 and abs(before - now) <= TOLERANCE * abs(before)
             if settled or rate <= _SMALLEST_RATE:
-                break
+                return W
             before = now
+        self.converged = False
         return W
 
 

@@ -85,7 +85,8 @@ class PermutationScore(PointMethod):
     -----
     ``edge_probability`` weighs each edge against its reversal and its absence, and ``target_probability`` the best own kind
     against the shared mechanism, by the exponential of the score, all else as in the answer. They are scores, not
-    posterior probabilities: they know no other graph than those next to the best.
+    posterior probabilities: they know no other graph than those next to the best. A search cut short by its budget answers
+    with edges of 0 and 1.
 
     The split is found by alternating: fit the shared mechanism to those that share it, give each environment the kind that
     scores best. It starts from the observational environments and from all; where none is known, from up to ten
@@ -137,11 +138,12 @@ class PermutationScore(PointMethod):
         score = SplitScore(observed, self.kinds, self.penalty, self.target_penalty)
         search = OrderSearch(score, observed.n_variables, rng, budget)
         parents = search.run(self.patience).parents
+        graph = adjacency(parents)
         target_probability = np.stack([score.target_probability(j, mask) for j, mask in enumerate(parents)], axis=1)
         estimate = Estimate(
-            pair_probabilities(search.local_score, parents),
+            graph if search.cut_short else pair_probabilities(search.local_score, parents),
             target_probability,
-            point_graph=adjacency(parents),
+            point_graph=graph,
             graph_kind="dag",
         )
         return Fitted(estimate, cut_short=search.cut_short)

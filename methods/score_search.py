@@ -10,17 +10,18 @@ Not here: hard interventions in the score; their samples stay in the regressions
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import numba
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from bench.bootstrap import PointMethod, Replicates
 from bench.errors import InputError, MissingDependency
-from bench.gaussian import Moments, bic_local_score, environment_moments, merge_centred
+from bench.gaussian import RESIDUAL_TOLERANCE, Moments, bic_local_score, environment_moments, merge_centred
 from bench.graphs import consistent_extension, cpdag, edge_scores_of_class
 from bench.invariance import holm_evidence, invariance_of
-from bench.orders import Memoised, OrderSearch, adjacency, mask_of, members, pair_probabilities
+from bench.orders import SMALLEST_GAIN, Memoised, OrderSearch, adjacency, indicator, mask_of, members, pair_probabilities
 from bench.registry import register_method
 from bench.types import BoolArray, Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Observed
 
@@ -30,6 +31,12 @@ _SATURATED = -1e100
 _FEWEST_DEGREES = 5
 """Residual degrees of freedom of a parent set: with fewer, residuals vanish by chance and the BIC rewards it."""
 
+_WALKS = 10
+"""Random walks through an equivalence class that may improve nothing one after another."""
+
+_FEWEST_NATS = 1e-6
+"""Nats of p-values that count as an improvement; less is rounding."""
+
 
 @register_method("score_search")
 class ScoreSearch(PointMethod):
@@ -38,7 +45,8 @@ class ScoreSearch(PointMethod):
     1. *Graph*: all samples, each environment centred on its own mean, are scored by the Gaussian BIC, and the best order and
        parents are searched (``bench.orders``). The BIC knows graphs up to Markov equivalence only.
     2. *Orientation*: covered edges, whose reversals lead through the equivalence class, are reversed for as long as fewer
-       variables change given their parents, over all environments; at equal numbers, for as long as they change less.
+       variables change given their parents, over all environments; at equal numbers, for as long as they change less. Random
+       walks through the class start the descent again.
     3. *Targets*: each variable is tested given its parents in each environment, against the observational samples where there
        are any, else against the environments that agree with each other. Holm's procedure over the variables of an
        environment decides.
@@ -89,7 +97,7 @@ class ScoreSearch(PointMethod):
     search_space: ClassVar = {
         "penalty": [1.0, 1.5, 2.0, 3.0],
         "alpha": [1e-3, 0.01, 0.05],
-        "patience": [0, 5, 20],
+        "patience": [0, 10, 50],
     }
 
     def __init__(
@@ -98,7 +106,7 @@ class ScoreSearch(PointMethod):
         alpha: Annotated[float, Gt(0), Lt(1)] = 0.01,
         search: Literal["own", "flop"] = "own",
         orientation: Literal["targets", "none"] = "targets",
-        patience: Annotated[int, Ge(0)] = 20,
+        patience: Annotated[int, Ge(0)] = 50,
         bootstrap: Replicates = 0,
     ) -> None:
         self.penalty = penalty
@@ -110,7 +118,7 @@ class ScoreSearch(PointMethod):
 
     def fit_point(self, observed: Observed, *, rng: np.random.Generator, budget: Budget | None = None) -> Fitted:
         d = observed.n_variables
-        score = Memoised(CentredBIC(merge_centred(environment_moments(observed)), self.penalty), d)
+        score = CentredBIC(merge_centred(environment_moments(observed)), self.penalty)
         if self.search == "flop":
             parents, cut_short = flop(observed, self.penalty, self.patience), False
         else:
@@ -118,12 +126,12 @@ class ScoreSearch(PointMethod):
             parents, cut_short = search.run(self.patience).parents, search.cut_short
         changes = Changes(observed, self.alpha)
         if self.orientation == "targets":
-            parents = fewest_changes(parents, changes)
+            parents = fewest_changes(parents, changes, rng)
         graph = adjacency(parents)
         target_probability = changes.target_probability(parents)
         point_graph = graph if self.orientation == "targets" else cpdag(graph)
         estimate = Estimate(
-            edge_scores(pair_probabilities(score, parents), point_graph),
+            edge_scores_of_class(point_graph) if cut_short else edge_scores(pair_probabilities(score, parents), point_graph),
             target_probability,
             point_graph=point_graph,
             graph_kind="dag" if self.orientation == "targets" else "cpdag",
@@ -137,7 +145,7 @@ class ScoreSearch(PointMethod):
         self.fit_point(Observed((Environment(X, True), Environment(X))), rng=np.random.default_rng(0))
 
 
-class CentredBIC:
+class CentredBIC(Memoised):
     """Local score of step 1: the BIC of a variable given the mask of its parents.
 
     Parameters
@@ -148,12 +156,85 @@ class CentredBIC:
     """
 
     def __init__(self, data: Moments, penalty: float) -> None:
+        super().__init__(self._bic, data.n_variables)
         self._data, self._penalty = data, penalty
+        self._cost = 0.5 * penalty * float(np.log(data.n_samples))
+        self._most_parents = data.degrees - _FEWEST_DEGREES
 
-    def __call__(self, variable: int, parents: int) -> float:
-        if self._data.degrees - parents.bit_count() < _FEWEST_DEGREES:
+    def _bic(self, variable: int, parents: int) -> float:
+        if parents.bit_count() > self._most_parents:
             return _SATURATED
         return bic_local_score(self._data, variable, list(members(parents)), penalty=self._penalty)
+
+    def choose_parents(self, variable: int, mask: int, allowed: int) -> int:
+        """The greedy choice, in one kernel."""
+        if mask.bit_count() > self._most_parents:
+            return super().choose_parents(variable, mask, allowed)
+        chosen, free = (indicator(m, self._data.n_variables) for m in (mask, allowed))
+        _choose_parents(self._data.scatter, self._data.n_samples, self._cost, self._most_parents, variable, chosen, free)
+        return mask_of(chosen)
+
+
+@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _choose_parents(
+    scatter: Any, n_samples: Any, cost: Any, most_parents: Any, variable: Any, chosen: Any, allowed: Any
+) -> None:
+    """Add or remove the allowed variable that gains most, until none gains; ``chosen`` is changed in place.
+
+    All additions are judged by one elimination of the parents: a variable takes its squared residual covariance with the
+    child, over its own residual, off the residual of the child.
+    """
+    own = scatter[variable, variable]
+    if own <= 0:
+        chosen[:] = False
+    while own > 0:
+        parents = np.flatnonzero(chosen)
+        residual, diagonal, cross = _residuals(scatter, variable, parents)
+        score = _fit(residual, own, n_samples)
+        best, gain = -1, SMALLEST_GAIN
+        for c in np.flatnonzero(allowed):
+            if chosen[c]:
+                without, _, _ = _residuals(scatter, variable, parents[parents != c])
+                change = _fit(without, own, n_samples) - score + cost
+            elif len(parents) == most_parents:
+                continue
+            else:
+                informative = diagonal[c] > RESIDUAL_TOLERANCE * scatter[c, c]
+                with_c = residual - cross[c] ** 2 / diagonal[c] if informative else residual
+                change = _fit(with_c, own, n_samples) - score - cost
+            if change > gain:
+                best, gain = c, change
+        if best < 0:
+            return
+        chosen[best] = not chosen[best]
+
+
+@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _fit(residual: Any, own: Any, n_samples: Any) -> Any:
+    """Maximised log-likelihood, but for what no parent changes."""
+    return -0.5 * n_samples * np.log(max(residual, RESIDUAL_TOLERANCE * own))
+
+
+@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+def _residuals(scatter: Any, variable: Any, parents: Any) -> Any:
+    """Given the parents: residual scatter of the variable, of each variable, and of each with it."""
+    d = scatter.shape[0]
+    rows = scatter[parents]
+    diagonal, cross, residual = np.diag(scatter).copy(), scatter[variable].copy(), scatter[variable, variable]
+    for p in range(len(parents)):
+        pivot = rows[p, parents[p]]
+        if pivot <= RESIDUAL_TOLERANCE * scatter[parents[p], parents[p]]:
+            continue  # adds nothing to those before it
+        for q in range(p + 1, len(parents)):
+            ratio = rows[q, parents[p]] / pivot
+            for t in range(d):
+                rows[q, t] -= ratio * rows[p, t]
+        at_variable = rows[p, variable] / pivot
+        for t in range(d):
+            diagonal[t] -= rows[p, t] ** 2 / pivot
+            cross[t] -= rows[p, t] * at_variable
+        residual -= rows[p, variable] * at_variable
+    return residual, diagonal, cross
 
 
 def flop(observed: Observed, penalty: float, n_restarts: int) -> list[int]:
@@ -226,24 +307,61 @@ class Changes:
         return probability
 
 
-def fewest_changes(parents: Sequence[int], changes: Changes) -> list[int]:
-    """Reverse the covered edge that spares most changes, until none spares any; step 2 of :class:`ScoreSearch`."""
-    parents = list(parents)
+def fewest_changes(parents: Sequence[int], changes: Changes, rng: np.random.Generator) -> list[int]:
+    """Step 2 of :class:`ScoreSearch`: the member of an equivalence class with the fewest changes, by iterated local search.
+
+    Parameters
+    ----------
+    parents : sequence of int
+        Mask of each variable.
+    changes : Changes
+    rng : Generator
+        Of the random walks through the class from which the descent starts again, ``_WALKS`` in a row without improvement.
+    """
+
+    def amount(dag: list[int]) -> tuple[float, float]:
+        number, nats = sum(changes.amount(j, mask) for j, mask in enumerate(dag))
+        return float(number), float(nats)
+
+    best = _spare_changes(list(parents), changes)
+    least, failed = amount(best), 0
+    while failed < _WALKS and _covered_edges(best):
+        walked = list(best)
+        for _ in walked:
+            edges = _covered_edges(walked)
+            walked = _reversed(walked, *edges[rng.integers(len(edges))])
+        found = _spare_changes(walked, changes)
+        number, nats = amount(found)
+        failed += 1
+        if (number, nats) < (least[0], least[1] - _FEWEST_NATS):
+            best, least, failed = found, (number, nats), 0
+    return best
+
+
+def _spare_changes(parents: list[int], changes: Changes) -> list[int]:
+    """Reverse the covered edge that spares most changes, until none spares any."""
     while True:
-        best, least = None, (0.0, -1e-6)
-        for j, mask in enumerate(parents):
-            for i in members(mask):
-                common = parents[i]
-                if mask != common | 1 << i:
-                    continue
-                reversed_ = changes.amount(i, common | 1 << j) + changes.amount(j, common)
-                difference = tuple(reversed_ - changes.amount(i, common) - changes.amount(j, mask))
-                if difference < least:
-                    best, least = (i, j), difference
+        best, least = None, (0.0, -_FEWEST_NATS)
+        for i, j in _covered_edges(parents):
+            after = changes.amount(i, parents[i] | 1 << j) + changes.amount(j, parents[i])
+            number, nats = after - changes.amount(i, parents[i]) - changes.amount(j, parents[j])
+            if (number, nats) < least:
+                best, least = (i, j), (number, nats)
         if best is None:
             return parents
-        i, j = best
-        parents[i], parents[j] = parents[i] | 1 << j, parents[i]
+        parents = _reversed(parents, *best)
+
+
+def _covered_edges(parents: Sequence[int]) -> list[tuple[int, int]]:
+    """Edges i -> j where the other parents of j are those of i."""
+    return [(i, j) for j, mask in enumerate(parents) for i in members(mask) if mask == parents[i] | 1 << i]
+
+
+def _reversed(parents: Sequence[int], i: int, j: int) -> list[int]:
+    """The graph with the covered edge i -> j reversed."""
+    after = list(parents)
+    after[i], after[j] = parents[i] | 1 << j, parents[i]
+    return after
 
 
 def edge_scores(probability: FloatArray, graph: BoolArray) -> FloatArray:

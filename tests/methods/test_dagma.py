@@ -109,7 +109,17 @@ def test_the_answer_is_renamed_with_the_variables() -> None:
 def test_a_spent_budget_gives_the_empty_graph_and_says_so() -> None:
     fitted = fit(Observed((Environment(linear_model(0)[0]),)), budget=Budget(seconds=0.0))
     assert fitted.cut_short
+    assert fitted.converged is False
     assert not fitted.estimate.point_graph.any()
+
+
+def test_a_stage_that_runs_out_of_steps_has_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed = Observed((Environment(linear_model(0)[0]),))
+    assert fit(observed).converged
+    monkeypatch.setattr("methods.dagma.WARM_STEPS", CHECKED_EVERY)
+    fitted = fit(observed)
+    assert fitted.converged is False
+    assert not fitted.cut_short
 
 
 @pytest.mark.parametrize("sizes", [(1,), (1, 1), (8, 5, 5)])
