@@ -1,0 +1,362 @@
+"""DCDI: its parts against slow loops and closed forms, then what it recovers."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from scipy.linalg import expm
+
+from bench import registry
+from bench.errors import InputError, MissingDependency
+from bench.graphs import is_acyclic
+from bench.types import Budget, Environment, Observed
+from methods.dcdi.acyclicity import cyclicity, strongest_dag
+from methods.dcdi.densities import FLOW_PARAMETERS, gaussian, sigmoidal_flow
+from methods.dcdi.gates import Gates
+from methods.dcdi.linear import LinearConditionals
+from methods.dcdi.neural import NeuralConditionals
+from methods.dcdi.samples import Samples
+
+# 0 -> 1 -> 2 <- 3
+DAG = np.zeros((4, 4), dtype=bool)
+DAG[[0, 1, 3], [1, 2, 2]] = True
+
+
+def sample(rng, n, targets=(), kind="hard", nonlinear=False):
+    """Weights 1.2, noise N(0, .5²), sources N(0, 1). A hard target is N(2, 1), another keeps half of its slope and gains 2."""
+    X = np.zeros((n, 4))
+    for j in (0, 3, 1, 2):
+        parents = X[:, DAG[:, j]]
+        cause = 1.2 * (np.tanh(2 * parents) if nonlinear else parents).sum(axis=1)
+        noise = rng.normal(size=n) * (0.5 if DAG[:, j].any() else 1.0)
+        if j not in targets:
+            X[:, j] = cause + noise
+        else:
+            X[:, j] = 2 + rng.normal(size=n) if kind == "hard" else 0.5 * cause + 2 + noise
+    return X
+
+
+def problem(targets, n=300, seed=0, told=False, **kind):
+    rng = np.random.default_rng(seed)
+    return Observed(
+        tuple(
+            Environment(sample(rng, n, t, **kind), is_observational=not t, targets=frozenset(t) if told else None)
+            for t in targets
+        )
+    )
+
+
+SINGLE = [set(), {0}, {1}, {2}, {3}]
+
+
+def fit(observed, spec, seed=0, budget=None):
+    return registry.make_method(spec).fit(observed, rng=np.random.default_rng(seed), budget=budget)
+
+
+def matrix(targets):
+    return np.array([[j in t for j in range(4)] for t in targets])
+
+
+def a_gates(observed, edge_probability=None, target_probability=None, precision="float64"):
+    """Gates of given probabilities, (d, d) and (E, d)."""
+    samples = Samples.of(observed)
+    gates = Gates(samples.told, samples.estimated, precision)
+    for logits, probability in ((gates.edge_logits, edge_probability), (gates.target_logits, target_probability)):
+        if probability is not None:
+            logits.data[:] = torch.tensor(probability).logit()
+    return gates
+
+
+# Parts --------------------------------------------------------------------------------------------------------------------
+
+
+def test_cyclicity_and_its_gradient_are_those_of_the_matrix_exponential():
+    P = np.random.default_rng(0).random((6, 6))
+    P[np.diag_indices(6)] = 0
+    tensor = torch.tensor(P, requires_grad=True)
+    value = cyclicity(tensor)
+    value.backward()
+    assert value.item() == pytest.approx(np.trace(expm(P)) - 6)
+    np.testing.assert_allclose(tensor.grad, expm(P).T)
+    # And by differences, which do not know the formula.
+    step = np.zeros((6, 6))
+    step[1, 4] = 1e-5
+    by_differences = (np.trace(expm(P + step)) - np.trace(expm(P - step))) / 2e-5
+    assert tensor.grad[1, 4].item() == pytest.approx(by_differences, rel=1e-6)
+
+
+def test_cyclicity_is_zero_for_a_dag_alone():
+    assert cyclicity(torch.tensor(DAG, dtype=torch.float64)).item() == pytest.approx(0, abs=1e-12)
+    assert cyclicity(torch.tensor(DAG | DAG.T, dtype=torch.float64)).item() > 1
+
+
+def test_the_threshold_rises_just_so_far_that_no_cycle_is_left():
+    P = np.zeros((4, 4))
+    P[[0, 1, 2, 3], [1, 2, 0, 0]] = 0.9, 0.8, 0.7, 0.6
+    np.testing.assert_array_equal(strongest_dag(P), P > 0.7)
+    np.testing.assert_array_equal(strongest_dag(P * (P != 0.7)), (P > 0.5) & (P != 0.7))
+    assert not strongest_dag(np.where(np.eye(4), 0, 0.9)).any()
+
+
+def test_gates_are_open_as_often_as_their_probability_and_have_the_gradient_of_the_gumbel_sigmoid():
+    observed = problem(SINGLE, n=5)
+    rng = np.random.default_rng(0)
+    probability = rng.uniform(0.05, 0.95, size=(4, 4))
+    gates = a_gates(observed, probability)
+    n = 20_000
+    drawn = gates.sample_parents(n, torch.Generator().manual_seed(0))
+    assert set(np.unique(drawn.detach().numpy().round(12))) == {0.0, 1.0}
+    off = ~np.eye(4, dtype=bool)
+    frequency = drawn.mean(dim=1).T.detach().numpy()
+    np.testing.assert_allclose(frequency[off], probability[off], atol=4 * 0.5 / math.sqrt(n))  # 4 standard errors
+    assert not frequency[~off].any()
+    drawn.mean(dim=1).sum().backward()
+    logits = gates.edge_logits.detach().numpy()
+    for i, j in ((0, 1), (3, 2)):  # the mean slope of the relaxed gate, by quadrature
+
+        def slope(u, logit=logits[i, j]):
+            soft = 1 / (1 + np.exp(-(logit + np.log(u / (1 - u)))))
+            return soft * (1 - soft)
+
+        assert gates.edge_logits.grad[i, j].item() == pytest.approx(integrate.quad(slope, 0, 1)[0], abs=4 * 0.13 / math.sqrt(n))
+
+
+def test_told_targets_have_no_gate():
+    samples = Samples.of(problem(SINGLE, told=True, n=5))
+    gates = Gates(samples.told, samples.estimated, "float32")
+    np.testing.assert_array_equal(gates.target_probability().detach().numpy(), matrix(SINGLE))
+    estimated = Samples.of(problem(SINGLE, n=5)).estimated
+    np.testing.assert_array_equal(estimated.all(axis=1), [False, True, True, True, True])
+    np.testing.assert_array_equal(estimated.any(axis=1), [False, True, True, True, True])
+
+
+def test_the_gaussian_density_is_that_of_scipy():
+    x, mean, scale = np.random.default_rng(0).normal(size=(3, 20))
+    ours = gaussian(torch.tensor(x), torch.tensor(mean), torch.tensor(np.abs(scale)).log())
+    np.testing.assert_allclose(ours, -stats.norm(mean, np.maximum(np.abs(scale), 1e-2)).logpdf(x), rtol=1e-10)
+
+
+def test_the_flow_integrates_to_one():
+    generator = torch.Generator().manual_seed(0)
+    parameters = 0.5 * torch.randn(3, 1, FLOW_PARAMETERS, generator=generator, dtype=torch.float64)
+    grid = torch.linspace(-100, 100, 20_001, dtype=torch.float64)
+    mass = torch.trapezoid((-sigmoidal_flow(grid, parameters)).exp(), grid)
+    np.testing.assert_allclose(mass, 1, atol=1e-4)  # tails and trapezoids
+
+
+def _neural(observed, output="gaussian", imperfect=False):
+    samples = Samples.of(observed)
+    conditionals = NeuralConditionals(
+        samples, output=output, imperfect=imperfect, batch_size=8, generator=torch.Generator().manual_seed(1)
+    )
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in conditionals.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return samples, conditionals
+
+
+@pytest.mark.parametrize("imperfect", [False, True])
+@pytest.mark.parametrize("output", ["gaussian", "flow"])
+def test_the_batched_networks_equal_a_loop_over_variables_and_samples(output, imperfect):
+    samples, conditionals = _neural(problem(SINGLE, n=6), output, imperfect)
+    rows = [0, 7, 13, 29]
+    parents = torch.rand((4, len(rows), 4), generator=torch.Generator().manual_seed(3)) < 0.6
+    shared, own = conditionals.of(torch.tensor(rows), parents.float())
+    for j in range(4):
+        for s, row in enumerate(rows):
+            x, e = conditionals.X[row], int(samples.environment[row])
+            hidden = torch.where(parents[j, s], x, 0.0)
+            for weight, bias in zip(conditionals.weights[:2], conditionals.biases[:2], strict=True):
+                z = weight[j].T @ hidden + bias[j, 0]
+                hidden = torch.where(z > 0, z, 0.01 * z)
+            outputs = conditionals.weights[2][j].T @ hidden + conditionals.biases[2][j, 0]
+
+            def density(outputs, log_scale, target=x[j]):
+                return sigmoidal_flow(target, outputs) if output == "flow" else gaussian(target, outputs[0], log_scale)
+
+            assert shared[j, s].item() == pytest.approx(density(outputs, conditionals.log_scale[j]).item(), abs=1e-4)
+            if imperfect:
+                changed = conditionals.weights[2][j].T @ (hidden * conditionals.own["factors"][e, j])
+                changed = density(changed + conditionals.own["bias"][e, j], conditionals.own["log_scale"][e, j])
+            elif output == "flow":
+                changed = sigmoidal_flow(x[j], conditionals.own["bias"][e, j])
+            else:
+                of_environment = samples.X[samples.environment == e, j]
+                changed = torch.tensor(-stats.norm(of_environment.mean(), of_environment.std()).logpdf(float(x[j])))
+            assert own[j, s].item() == pytest.approx(changed.item(), abs=1e-4)
+
+
+def test_a_target_counts_by_its_own_density_and_any_other_by_the_shared_one():
+    observed = problem(SINGLE, n=6)
+    samples, conditionals = _neural(observed)
+    conditionals.batch_size = len(samples.X)
+    sure = DAG.astype(float)
+    for target in (np.zeros((5, 4)), matrix(SINGLE).astype(float)):
+        gates = a_gates(observed, sure, target, "float32")
+        value = conditionals.negative_log_likelihood(gates).item()
+        shared, own = conditionals.of(torch.arange(len(samples.X)), torch.tensor(DAG.T[:, None, :]).float())
+        is_target = (target > 0.5)[samples.environment].T
+        wanted = np.where(is_target, own.detach().numpy(), shared.detach().numpy()).sum(axis=0).mean()
+        assert value == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("imperfect", [False, True])
+def test_linear_conditionals_are_weighted_least_squares_where_all_gates_are_sure(imperfect):
+    observed = problem(SINGLE, n=50)
+    samples = Samples.of(observed)
+    sure = np.where(DAG, 1 - 1e-13, 1e-13)
+    gates = a_gates(observed, sure, np.where(matrix(SINGLE), 1 - 1e-13, 1e-13))
+    value = LinearConditionals(samples, imperfect=imperfect).negative_log_likelihood(gates).item()
+
+    def best(rows, j, parents):
+        design = np.column_stack([np.ones(rows.sum()), samples.X[rows][:, parents]])
+        residual = samples.X[rows, j] - design @ np.linalg.lstsq(design, samples.X[rows, j], rcond=None)[0]
+        return -stats.norm(0, residual.std()).logpdf(residual).sum()
+
+    wanted = 0.0
+    for j in range(4):
+        is_target = matrix(SINGLE)[samples.environment, j]
+        wanted += best(~is_target, j, DAG[:, j])
+        for e in np.unique(samples.environment[is_target]):
+            wanted += best(samples.environment == e, j, DAG[:, j] & imperfect)
+    assert value == pytest.approx(wanted / len(samples.X), rel=1e-4)
+
+
+def test_the_linear_expectation_over_gates_is_that_of_drawn_gates():
+    observed = problem(SINGLE, n=20)
+    samples = Samples.of(observed)
+    probability = np.random.default_rng(0).uniform(0.2, 0.9, size=(4, 4))
+    gates = a_gates(observed, probability)
+    conditionals = LinearConditionals(samples, imperfect=False)
+    residual, _ = conditionals._solved(conditionals.moments.sum(dim=0)[None].expand(4, 5, 5), conditionals._ridge(gates))
+    expected = conditionals._expected_squares(conditionals.moments[:, None], residual, conditionals._ridge(gates)).detach()
+    residual = residual.detach()
+    # The coefficient of an open gate is the effective one divided by its probability.
+    drawn = np.random.default_rng(1).random((20_000, 4)) < probability[:, 2]
+    of_open = residual[2, 1:].numpy() * np.where(np.arange(4) == 2, 1, drawn / probability[:, 2])
+    in_environment = samples.X[samples.environment == 1]
+    squares = (residual[2, 0].numpy() + of_open @ in_environment.T) ** 2
+    assert expected[1, 2].item() == pytest.approx(squares.mean(), abs=4 * squares.mean(axis=1).std() / math.sqrt(20_000))
+
+
+def test_the_linear_gradient_is_that_of_the_value():
+    observed = problem(SINGLE, n=20)
+    samples = Samples.of(observed)
+    rng = np.random.default_rng(0)
+    edges, targets = rng.uniform(0.1, 0.9, size=(4, 4)), rng.uniform(0.1, 0.9, size=(5, 4))
+    for imperfect in (False, True):
+        conditionals = LinearConditionals(samples, imperfect=imperfect)
+        gates = a_gates(observed, edges, targets)
+        conditionals.negative_log_likelihood(gates).backward()
+        for logits, place in ((gates.edge_logits, (0, 1)), (gates.edge_logits, (2, 3)), (gates.target_logits, (2, 1))):
+            gradient, values = logits.grad[place].item(), []
+            for step in (1e-4, -2e-4):
+                logits.data[place] += step
+                values.append(conditionals.negative_log_likelihood(gates).item())
+            logits.data[place] += 1e-4
+            assert gradient == pytest.approx((values[0] - values[1]) / 2e-4, rel=2e-3, abs=1e-7)
+
+
+# The method ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_linear_variant_recovers_the_graph_given_the_targets():
+    # 300 samples per environment of weights 1.2 over noise .5: every edge gains more than a hundred nats.
+    fitted = fit(problem(SINGLE, told=True), "dcdi[conditionals=linear]")
+    np.testing.assert_array_equal(fitted.estimate.point_graph, DAG)
+    np.testing.assert_array_equal(fitted.estimate.target_probability, matrix(SINGLE))
+    assert fitted.converged is True
+    assert not fitted.cut_short
+
+
+def test_the_linear_variant_recovers_graph_and_targets_of_a_collider(monkeypatch):
+    # Of a chain it does not: gradients that start at the full graph end in a local optimum with more targets.
+    collider = np.zeros((4, 4), dtype=bool)
+    collider[[0, 1, 3], 2] = True
+    monkeypatch.setitem(globals(), "DAG", collider)
+    fitted = fit(problem(SINGLE), "dcdi[conditionals=linear]")
+    np.testing.assert_array_equal(fitted.estimate.point_graph, collider)
+    np.testing.assert_array_equal(fitted.estimate.target_probability > 0.5, matrix(SINGLE))
+    assert fitted.converged is True
+
+
+def test_imperfect_targets_keep_their_parents():
+    """Edges that only environments with an intervention on their effect could show: perfect targets have no parents there."""
+    observed = problem([{1, 2}, {1, 2}], n=100, told=True, kind="mechanism")
+    assert not fit(observed, "dcdi[conditionals=linear]").estimate.point_graph[:, [1, 2]].any()
+    graph = fit(observed, "dcdi[conditionals=linear,interventions=imperfect]").estimate.point_graph
+    assert (graph | graph.T)[DAG].all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["dcdi", "dcdi[output=flow]", "dcdi[interventions=imperfect]"])
+def test_networks_recover_a_nonlinear_graph_given_the_targets(spec):
+    # At most one of six pairs is wrong; without any edge it would be three.
+    fitted = fit(problem(SINGLE, told=True, nonlinear=True), spec)
+    graph = fitted.estimate.point_graph
+    assert ((graph != DAG) | (graph != DAG).T).sum() // 2 <= 1
+    assert fitted.converged is True
+
+
+def test_a_search_that_its_steps_end_says_that_it_did_not_converge():
+    fitted = fit(problem(SINGLE), "dcdi[conditionals=linear,max_steps=40]")
+    assert fitted.converged is False
+    assert not fitted.cut_short
+    assert is_acyclic(fitted.estimate.point_graph)
+
+
+class Patience(Budget):
+    """Runs out after a number of looks."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def expired(self):
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.mark.parametrize("spec", ["dcdi", "dcdi[conditionals=linear]"])
+@pytest.mark.parametrize("looks", [0, 30])
+def test_a_budget_that_runs_out_leaves_a_dag_and_says_so(spec, looks):
+    fitted = fit(problem(SINGLE, n=20), spec, budget=Patience(looks))
+    assert fitted.cut_short
+    assert fitted.converged is False
+    assert is_acyclic(fitted.estimate.point_graph)
+
+
+@pytest.mark.parametrize(
+    "spec", ["dcdi[max_steps=30]", "dcdi[output=flow,max_steps=5]", "dcdi[interventions=imperfect,max_steps=30]"]
+)
+def test_the_same_generator_gives_the_same_answer_and_torchs_own_is_left_alone(spec):
+    observed = problem(SINGLE, n=20)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, again, other = (fit(observed, spec, seed).estimate.edge_probability for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_single_environment_has_no_targets():
+    fitted = fit(Observed((Environment(problem([set()]).environments[0].X),)), "dcdi[conditionals=linear,max_steps=40]")
+    assert not fitted.estimate.target_probability.any()
+
+
+def test_linear_conditionals_with_a_flow_are_refused():
+    with pytest.raises(InputError, match="Gaussian output only"):
+        fit(problem([set()]), "dcdi[conditionals=linear,output=flow]")
+
+
+def test_without_torch_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependency, match="pip install"):
+        fit(problem([set()]), "dcdi")
