@@ -67,8 +67,8 @@ class DCDI(Method):
     densities of their own for each environment. Deviations:
 
     - Schedule: Adam with rates .1 for gates and .005 for weights on batches of 512 in place of RMSprop with .001 on 64; the
-      multipliers move as soon as a window of 50 steps gains nothing, mu by a factor of 4 from where it first matters, in
-      place of 2 from 1e-8. Gate logits stay in [-14, 5]. Thousands of steps in place of tens of thousands.
+      multipliers move as soon as a window of 50 steps gains nothing; mu starts at 1e-4 and grows by a factor of 4, in place
+      of 1e-8 and 2. Gate logits stay in [-14, 5]. Thousands of steps in place of tens of thousands.
     - The constraint is not divided by that of a full graph, and counts as met at .01.
     - No samples are set aside: the published code uses them only to see when a stage is over.
     - The target gates are not drawn: the likelihood is linear in them, so that their expectation is exact. Densities of perfect
