@@ -65,7 +65,7 @@ def test_each_stage_ends_no_higher_than_it_starts(seed: int) -> None:
 
 
 def test_it_finds_the_graph_where_noise_variances_are_equal_and_not_where_data_are_standardised() -> None:
-    """The documented reliance on scale. Mismatched entries over 5 draws; measured: 2 in raw units, 55 standardised."""
+    """The documented reliance on scale. Mismatched entries over 5 draws; measured: 0 in raw units, 71 standardised."""
     mismatches = {"raw": 0, "standardised": 0}
     for seed in range(5):
         X, graph = linear_model(seed)
