@@ -14,7 +14,7 @@ from bench.suites import Suite
 
 EDGES = [["a", "b"], ["b", "c"]]
 TARGETS = {"moved": ["b"]}
-METHODS = ["told", "curious", "gies", "marginal", "empty", "ut_igsp[bootstrap=3]"]
+METHODS = ["told", "curious", "gies", "marginal", "empty", "metacadi[features=linear]"]
 
 
 @pytest.fixture
@@ -76,5 +76,5 @@ def test_with_targets_alone_they_are_scored_and_told_and_no_graph_is(run):
     assert frames["edges"]["truth"].isna().all()
     assert frames["targets"]["truth"].notna().all()
     assert set(frames["reliability"]["quantity"]) == {"target"}
-    assert set(frames["reliability"]["method"]) == {"ut_igsp[bootstrap=3]"}  # what marginal gives are scores
+    assert set(frames["reliability"]["method"]) == {"metacadi[features=linear]"}  # what marginal gives are scores
     assert unscored_problems(frames["edges"], frames["targets"]).empty
