@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
-from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -13,6 +11,7 @@ from annotated_types import Ge
 
 from bench.errors import InputError, MissingDependency
 from bench.registry import register_method
+from bench.torch_threads import one_thread
 from bench.types import Budget, Capabilities, Estimate, Fitted, Meta, Method, Observed
 from methods.dcdi.gates import Gates
 from methods.dcdi.linear import LinearConditionals
@@ -136,7 +135,7 @@ class DCDI(Method):
         if self.conditionals == "linear" and self.output != "gaussian":
             raise InputError(f"linear conditionals have Gaussian output only, got output='{self.output}'")
         samples = Samples.of(observed)
-        with _one_thread():
+        with one_thread():
             conditionals = self._conditionals(samples, rng, batch_size)
             gates = Gates(samples.told, samples.estimated, conditionals.precision)
             # From means over variables to sums over them, in which training counts.
@@ -170,16 +169,3 @@ def _require_torch() -> None:
         importlib.import_module("torch")
     except ImportError as error:
         raise MissingDependency("dcdi needs torch: pip install 'cadibench[torch]'") from error
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: for matrices this small, several wait for each other longer than they compute."""
-    import torch
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)

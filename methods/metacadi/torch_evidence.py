@@ -6,9 +6,8 @@ method itself needs no gradient in its priors; this is for whoever studies them.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,19 +72,6 @@ class Regressions:
             n_parents=torch.tensor([float(len(parents)) for _, parents in parent_sets], dtype=torch.float64),
             relative=torch.from_numpy(relative),
         )
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: for matrices this small, several wait for each other longer than they compute."""
-    import torch
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _gram_tensor(statistics: Statistics, parent_sets: Sequence[tuple[int, IntArray]]) -> Tensor:

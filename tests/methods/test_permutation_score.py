@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from awkward_data import degenerate
 from scipy import stats
 
 from bench.errors import InputError
@@ -272,16 +273,7 @@ def test_a_spent_budget_gives_a_graph_and_says_so():
 @pytest.mark.parametrize("known", [True, None])
 def test_duplicates_constants_and_more_variables_than_samples_give_a_valid_answer(sizes, known):
     """Warnings are errors here."""
-    rng = np.random.default_rng(0)
-    environments = []
-    for e, n in enumerate(sizes):
-        X = rng.normal(size=(n, 8))
-        X[:, 1] = X[:, 0]
-        X[:, 2] = 0.1
-        X[:, 3] = e
-        X[:, 4] = -2 * X[:, 0] + X[:, 5]
-        environments.append(Environment(X, is_observational=known if e == 0 else None))
-    estimate = fit(Observed(tuple(environments))).estimate
+    estimate = fit(degenerate(sizes, known)).estimate
     estimate.check(len(sizes), 8)
     assert not estimate.point_graph[2].any()
     assert not estimate.point_graph[:, 2].any()

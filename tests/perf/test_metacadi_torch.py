@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from bench.torch_threads import one_thread
 from bench.types import Environment, Observed
 from methods.metacadi.evidence import Evidence, starts
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.model import Priors
-from methods.metacadi.torch_evidence import Regressions, local_evidence, log_priors, one_thread
+from methods.metacadi.torch_evidence import Regressions, local_evidence, log_priors
 
 D = 24
 
