@@ -18,11 +18,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg, special
 
+from bench.compiled import compiled
 from bench.errors import InputError
 from bench.types import FloatArray, Observed
 
@@ -168,7 +168,7 @@ def _not_empty(parts: Iterable[Moments]) -> list[Moments]:
 # Elimination and regression --------------------------------------------------------------------------------------------
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def eliminate(A: Any, n_pivots: Any) -> Any:
     """Eliminate the first variables from the upper triangle of a scatter matrix, in place; return the rank of the pivots.
 
@@ -197,7 +197,7 @@ def eliminate(A: Any, n_pivots: Any) -> Any:
     return rank
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _residual_scatters(scatters: Any, target: Any, predictors: Any) -> Any:
     """Residual sum of squares (m,) and rank (m,) of one regression in m scatter matrices (m, d, d)."""
     m, k = scatters.shape[0], predictors.shape[0]
@@ -214,7 +214,7 @@ def _residual_scatters(scatters: Any, target: Any, predictors: Any) -> Any:
     return residual, rank
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _joined_residual_scatters(scatters: Any, pairs: Any, between: Any, target: Any, predictors: Any) -> Any:
     """As :func:`_residual_scatters`, of two data sets as one; ``between`` (m, d) is what their means add to the scatter.
 
@@ -235,7 +235,7 @@ def _joined_residual_scatters(scatters: Any, pairs: Any, between: Any, target: A
     return residual, rank
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _partial_correlation(scatter: Any, i: Any, j: Any, given: Any) -> Any:
     k = given.shape[0]
     A = np.empty((k + 2, k + 2))
@@ -254,7 +254,7 @@ def _partial_correlation(scatter: Any, i: Any, j: Any, given: Any) -> Any:
     return min(1.0, max(-1.0, A[k, k + 1] / np.sqrt(scale)))
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _partial_correlations(scatter: Any, i: Any, j: Any, given: Any) -> Any:
     found = np.empty(i.shape[0])
     for m in range(i.shape[0]):

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-import numba
 import numpy as np
 from annotated_types import Ge, Gt
 
 from bench.bootstrap import PointMethod, Replicates
+from bench.compiled import compiled
 from bench.gaussian import environment_moments, merge_centred
 from bench.graphs import break_cycles
 from bench.registry import register_method
@@ -180,7 +180,7 @@ class CentralPath:
         return W
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _adam(W: Any, moments: Any, n_done: Any, covariance: Any, mu: Any, s: Any, sparsity: Any, rate: Any) -> Any:
     """``CHECKED_EVERY`` steps in place; return the learning rate, -1 where the domain was left for good.
 
@@ -210,7 +210,7 @@ def _adam(W: Any, moments: Any, n_done: Any, covariance: Any, mu: Any, s: Any, s
     return rate
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _invert(W: Any, s: Any, inverse: Any) -> Any:
     """Inverse of s·I - W∘W; whether it is non-negative, up to rounding."""
     d = W.shape[0]

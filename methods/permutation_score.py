@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge, Gt, Len
 from scipy import special
 
 from bench.bootstrap import PointMethod, Replicates
+from bench.compiled import compiled
 from bench.gaussian import RESIDUAL_TOLERANCE, eliminate, environment_moments, mean_difference, merge
 from bench.orders import OrderSearch, adjacency, members, pair_probabilities
 from bench.registry import register_method
@@ -186,7 +186,7 @@ class SplitScore:
 
     def split(self, variable: int, parents: int) -> tuple[float, npt.NDArray[np.int8], FloatArray]:
         """Score, kind of each environment, int8 (E,), and what each kind would contribute there, float64 (E, 5)."""
-        return _split(  # type: ignore[no-any-return]
+        found: tuple[float, npt.NDArray[np.int8], FloatArray] = _split(
             self._n_samples,
             self._means,
             self._scatters,
@@ -198,6 +198,7 @@ class SplitScore:
             self._target_cost,
             self._smallest_variances[variable],
         )
+        return found
 
     def target_probability(self, variable: int, parents: int) -> FloatArray:
         """Weight of the best own kind against the shared mechanism in each environment, float64 (E,)."""
@@ -206,7 +207,7 @@ class SplitScore:
         return np.asarray(special.expit(gain))
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _split(
     n: Any,
     means: Any,
@@ -275,13 +276,13 @@ def _split(
     return best, best_kind, best_contribution
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _maximised(n: Any, variance: Any) -> Any:
     """Log-likelihood of n samples under the variance that fits them best."""
     return -0.5 * n * (np.log(2 * np.pi * variance) + 1)
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _judge_alone(
     contribution: Any, n: Any, scatter: Any, observational: Any, offered: Any, cost: Any, target_cost: Any, floor: Any
 ) -> None:
@@ -300,7 +301,7 @@ def _judge_alone(
             contribution[e, MECHANISM] = _maximised(n[e], residual) - (k + 2) * cost[e] - target_cost
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _shared_mechanism(n: Any, mean: Any, scatter: Any, kind: Any, floor: Any) -> Any:
     """Fit the mechanism to those that share it, and its coefficients and variance to those with a shift as well.
 
@@ -333,7 +334,7 @@ def _shared_mechanism(n: Any, mean: Any, scatter: Any, kind: Any, floor: Any) ->
     return n_group, coefficients, (coefficients * centre).sum(), max(joint[k, k] / n_group, floor)
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _judge_shared(
     contribution: Any,
     n: Any,

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from bench.compiled import compiled
 from bench.scm import IntArray
 from bench.types import FloatArray
 from datasets.gene_expression.network import Network
@@ -156,7 +156,7 @@ def _production(
     return np.asarray(total)
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _path(start: Any, production: Any, shocks: Any, decay: Any, amplitude: Any, noise: Any) -> Any:
     """Expression of one gene after each step, float32 (steps, n)."""
     dt = np.float32(TIME_STEP)

@@ -202,7 +202,7 @@ class Training:
                 return
             optimiser.zero_grad()
             objective = self._objective()
-            objective.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(objective)
             optimiser.step()
             self.gates.clamp()
             self.n_steps += 1

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = {
     0: "bench types errors seeds columns files",
-    1: "bootstrap data_directory draws experiments gaussian graphs interventions invariance kernel_tests orders pc"
+    1: "bootstrap compiled data_directory draws experiments gaussian graphs interventions invariance kernel_tests orders pc"
     " random_graphs registry scm sortability torch_threads",
     2: "methods datasets preprocessing metrics",
     3: "cells child compute isolation keeper parallel plan runner scoring store suites testing",

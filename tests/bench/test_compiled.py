@@ -1,0 +1,25 @@
+"""Compiled functions answer as the plain ones, also where nothing can be kept on disk."""
+
+import numba
+
+from bench.compiled import compiled
+
+
+def double(x):
+    return 2 * x
+
+
+def test_a_compiled_function_answers_as_the_plain_one():
+    assert compiled(double)(21) == 42
+
+
+def test_where_no_folder_can_be_written_it_is_compiled_in_memory(monkeypatch):
+    njit = numba.njit
+
+    def refuses(*functions, cache=False):
+        if cache:
+            raise RuntimeError("cannot cache function 'double': no locator available")
+        return njit(*functions)
+
+    monkeypatch.setattr(numba, "njit", refuses)
+    assert compiled(double)(21) == 42
