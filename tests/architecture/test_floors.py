@@ -163,7 +163,7 @@ ALLOWED = {
     "torch where it is used": ("methods/a.py", "def fit():\n    import torch"),
     "torch for type checkers": ("methods/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
     "plots that share with tables": ("bench/plots/scores.py", "from bench.labels import slug\nfrom bench.plots import style"),
-    "the command line that knows all": ("bench/cli.py", "import bench.runner, bench.tables\nfrom bench import testing"),
+    "the command line that knows all": ("bench/cli/running.py", "import bench.runner, bench.tables\nfrom bench import testing"),
 }
 
 
