@@ -75,6 +75,15 @@ METRICS: dict[str, MetricInfo] = {
     "peak_rss_mb": MetricInfo("peak memory (MiB)", "lower", "cost", 0),
 }
 
+EXTRA_METRICS: dict[str, MetricInfo] = {
+    "trapezoid_auprc_bacadi": MetricInfo("edge AUPRC as in BaCaDI (trapezoid, with the diagonal)", "higher", "edge"),
+    "trapezoid_target_auprc_bacadi": MetricInfo("target AUPRC as in BaCaDI (trapezoid)", "higher", "target"),
+}
+"""Scores as a paper defines them, where its definition is not ours: columns of suites that follow it alone (``extra_metrics``).
+
+The trapezoid below precision-recall points flatters ties: the empty graph scores (1 + prevalence) / 2. The diagonal, which
+nobody gets wrong, counts as well. Neither is to be compared with an average precision."""
+
 FEW_SHOT = ("target_f1", "target_auroc", "target_average_precision", "target_exact_match", "target_prevalence")
 """Target metrics that are also scored on held-out environments, a column per size: see :func:`few_shot_column`."""
 
@@ -127,7 +136,7 @@ def info(column: str) -> MetricInfo:
     """
     few_shot = parse_few_shot(column)
     if few_shot is None:
-        return METRICS[column]
+        return METRICS.get(column) or EXTRA_METRICS[column]
     metric, size = few_shot
     base = METRICS[metric]
     return MetricInfo(f"{base.label}, {size} samples", base.better, base.group, base.decimals)
@@ -143,6 +152,9 @@ ROW_COLUMNS: dict[str, str] = {
     "track": "'unknown' (all hidden), 'oracle' (targets told to methods that can use them) or 'graph' (the true graph told)",
     "dataset": "label of the dataset in the suite",
     "dataset_spec": "name[param=value] that makes the dataset",
+    "curve": "label of the curve that the dataset is a point of; empty for none",
+    "factor": "the parameter along the axis of the curve; empty for none",
+    "factor_value": "its value; NaN for none",
     "repetition": "0, 1, ...; a new draw of the problem",
     "problem": "id of the problem: equal for all methods that met the same draws",
     "method": "label of the method in the suite",

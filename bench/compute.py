@@ -180,7 +180,8 @@ class _Steps:
         """The training environments, with their targets or the graph only where the track grants them."""
         environments, truth = self.problem.observed.without_targets().environments, self.problem.truth
         if self.plan.targets_given and truth is not None and truth.targets is not None:
-            rows = [frozenset(np.flatnonzero(row).tolist()) for row in truth.targets]
+            told = truth.targets if truth.told_targets is None else truth.told_targets
+            rows = [frozenset(np.flatnonzero(row).tolist()) for row in told]
             environments = tuple(dataclasses.replace(e, targets=t) for e, t in zip(environments, rows, strict=True))
         return self._told(environments)
 

@@ -16,6 +16,7 @@ from annotated_types import Ge, Len
 from pydantic import AfterValidator
 
 from bench.errors import InputError
+from bench.flaws import Flaws
 from bench.scm import IntArray
 from bench.types import BoolArray, Environment, FloatArray, HeldOut, Observed, Problem, Truth
 
@@ -176,6 +177,7 @@ def run_experiment(
     held_out: HeldOutPlan | None = None,
     location: FloatArray | float = 0.0,
     unit: FloatArray | float = 1.0,
+    flaws: Flaws = Flaws(),  # noqa: B008  (never changed)
     variable_names: Sequence[str] = (),
     diagnostics: Mapping[str, float] | None = None,
 ) -> Problem:
@@ -203,6 +205,8 @@ def run_experiment(
         None holds nothing out.
     location, unit : float64 (d,) or float
         Samples x are returned as location + unit * x.
+    flaws : Flaws
+        What goes wrong; nothing by default.
     variable_names : sequence of str
     diagnostics : mapping of str to float
 
@@ -214,9 +218,10 @@ def run_experiment(
     if n_observational == 0 and n_environments == 0:
         raise InputError("n_observational and n_environments must not both be 0")
     d = model.n_variables
+    measured = flaws.sampler(model, rng)
 
     def sample(changed: Model, n: int) -> FloatArray:
-        return np.asarray(location + unit * changed.sample(n, rng))
+        return np.asarray(location + unit * measured(changed, n))
 
     # Lists are drawn before the samples, so that sizes do not decide which variables are hit.
     counts = draw_counts(n_targets, n_environments, d, rng)
@@ -235,7 +240,7 @@ def run_experiment(
     ]
     return Problem(
         observed=Observed(tuple(environments)),
-        truth=Truth(model.adjacency(), targets),
+        truth=Truth(model.adjacency(), targets, told_targets=flaws.told_targets(targets, rng)),
         held_out=_draw_held_out(model, held_out, n_targets, target_choice, interventions, targets, sample, rng)
         if held_out
         else (),

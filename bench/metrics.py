@@ -12,13 +12,14 @@ Not here: intervals, tests and means over problems (``bench.statistics``), and h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import gadjid
 import numpy as np
+from scipy.integrate import trapezoid
 from scipy.special import logsumexp
 
 from bench import graphs
@@ -79,9 +80,17 @@ def score(
 
 
 def score_with_reasons(
-    problem: Problem, result: Result, *, edge_output: OutputKind = "posterior", target_output: OutputKind = "posterior"
+    problem: Problem,
+    result: Result,
+    *,
+    edge_output: OutputKind = "posterior",
+    target_output: OutputKind = "posterior",
+    extra: Sequence[str] = (),
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """:func:`score`, and for each metric that is NaN the reason, e.g. "no positives" or "no posterior samples"."""
+    """:func:`score`, and for each metric that is NaN the reason, e.g. "no positives" or "no posterior samples".
+
+    ``extra`` names columns of ``bench.columns.EXTRA_METRICS`` to score as well.
+    """
     _check(problem, result)
     case = _Case(problem, result, edge_output, target_output)
     values: dict[str, float] = {}
@@ -97,7 +106,7 @@ def score_with_reasons(
         except Undefined as reason:
             values[column], reasons[column] = float("nan"), str(reason)
 
-    for column in METRICS:
+    for column in (*METRICS, *extra):
         fill(column, partial(_METRIC_FUNCTIONS[column], case))
     for size in result.adapted:
         for metric in FEW_SHOT:
@@ -248,6 +257,33 @@ def average_precision(truth: BoolArray, score: FloatArray) -> float:
     positives, negatives = (block[::-1] for block in _blocks(truth, score))
     precision = np.cumsum(positives) / np.cumsum(positives + negatives)
     return float(precision @ positives / positives.sum())
+
+
+def trapezoid_auprc(truth: BoolArray, score: FloatArray) -> float:
+    """Area of the trapezoids below the precision-recall points, from (recall 0, precision 1), as BaCaDI reports it.
+
+    Never a score of ours: between the points no threshold reaches the straight line, so that ties are flattered. It is what
+    ``sklearn.metrics.auc`` makes of ``precision_recall_curve``.
+
+    Parameters
+    ----------
+    truth : bool, any shape
+    score : float64, the same shape
+
+    Raises
+    ------
+    Undefined
+        If there are no positives.
+
+    Examples
+    --------
+    >>> trapezoid_auprc(np.array([True, False, False, False]), np.zeros(4))  # all tied: (1 + prevalence) / 2
+    0.625
+    """
+    _require_positives(truth)
+    positives, negatives = (np.cumsum(block[::-1]) for block in _blocks(truth, score))
+    recall, precision = positives / positives[-1], positives / (positives + negatives)
+    return float(trapezoid(np.append(1.0, precision), np.append(0.0, recall)))
 
 
 # --- one case: a problem and what a method answered ---------------------------------------------------------------------
@@ -470,6 +506,13 @@ def _orientation_accuracy(case: _Case) -> float:
     return float(right / (shared.sum() / 2))
 
 
+def _trapezoid_auprc_bacadi(case: _Case) -> float:
+    """Over all entries of the adjacency, the diagonal among them."""
+    if case.truth.scored.sum() < case.true_graph.size - len(case.true_graph):
+        raise Undefined("some pairs are not scored")
+    return trapezoid_auprc(case.true_graph, case.estimate.edge_probability)
+
+
 # --- events: edges and targets ------------------------------------------------------------------------------------------
 
 
@@ -686,6 +729,8 @@ _METRIC_FUNCTIONS: dict[str, Callable[[_Case], float]] = {
     "observational_false_alarms": _observational_false_alarms,
     **{name: _of("target", function) for name, function in _TARGET_FUNCTIONS.items()},
     "interventional_nll": _interventional_nll,
+    "trapezoid_auprc_bacadi": _trapezoid_auprc_bacadi,
+    "trapezoid_target_auprc_bacadi": lambda case: trapezoid_auprc(case.targets.truth, case.targets.probability),
     "fit_seconds": _cost("fit_seconds", "not measured"),
     "adapt_seconds": _cost("adapt_seconds", "nothing to adapt to"),
     "peak_rss_mb": _cost("peak_rss_mb", "not measured"),

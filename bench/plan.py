@@ -21,7 +21,7 @@ from bench.errors import InputError, MissingData
 from bench.files import write_atomic
 from bench.graphs import is_acyclic
 from bench.preprocessing import Prepared, prepare
-from bench.seeds import data_seed, derive_seed, method_seed
+from bench.seeds import derive_seed, method_seed
 from bench.suites import DatasetItem, MethodItem, Preprocessing, Suite
 from bench.types import Capabilities, Problem, Truth
 
@@ -192,7 +192,7 @@ def soft_budget(suite: Suite) -> float | None:
 
 def plan_problem(run: Path, seed: int, settings: Preprocessing, dataset: DatasetItem, repetition: int) -> PlannedProblem:
     """Draw one problem and store it, unless it is stored already. Data read from files are read again: files change."""
-    drawn = data_seed(seed, dataset.name, dataset.parameters, repetition)
+    drawn = dataset.data_seed(seed, repetition)
     planned = PlannedProblem(dataset, repetition, drawn)
     entry = registry.entry("dataset", dataset.name)
     key = {

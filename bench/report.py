@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.columns import few_shot_column, info, scores_the_graph
+from bench.curves import curve_boards
 from bench.differences import FEW_SHOT_METRIC, difference_board, share_board
 from bench.errors import InputError
 from bench.estimates import estimate_tables
@@ -107,7 +108,7 @@ def write_report(
     scored = rows[~_keys(rows).isin(unscored)]
     sort_by = sort_by or next((m for m in (SORT_BY, *DEFAULT_METRICS) if m in metrics_of(scored)), SORT_BY)
 
-    boards = [*_boards(scored, sort_by), *_comparisons(scored, order)]
+    boards = [*_boards(scored, sort_by), *_comparisons(scored, order), *curve_boards(scored, order=order, base=_base(scored))]
     _print_boards([b for b in boards if _is_printed(b, sort_by, per_dataset)], console)
     if edges is not None and len(unscored):
         _print_estimates(rows[_keys(rows).isin(unscored)], edges[_keys(edges).isin(unscored)], targets, console)
@@ -183,7 +184,7 @@ def _boards(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
 
 def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
     """Paired differences to the base of the suite, per track and dataset, and one track as a share of another."""
-    base = next((str(b) for b in rows["base"].dropna() if b), "") if "base" in rows else ""
+    base = _base(rows)
     for track in track_order(rows):
         ran = rows[(rows["track"] == track) & (rows["status"] != "skipped")]
         datasets = sorted(map(str, ran.loc[ran["method"] == base, "dataset"].unique()))
@@ -194,6 +195,10 @@ def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
     share = share_board(rows)
     if share is not None:
         yield share
+
+
+def _base(rows: pd.DataFrame) -> str:
+    return next((str(b) for b in rows["base"].dropna() if b), "") if "base" in rows else ""
 
 
 def _few_shot_board(rows: pd.DataFrame, track: str) -> Iterator[Leaderboard]:
@@ -219,7 +224,7 @@ def _calibration_board(rows: pd.DataFrame, track: str, sort_by: str) -> Iterator
 def _is_printed(board: Board, sort_by: str, per_dataset: bool) -> bool:
     if board.name.endswith(CALIBRATION) and not board.scope["dataset"]:
         return info(sort_by).group == "calibration"
-    return per_dataset or not board.scope["dataset"]
+    return per_dataset or not board.scope["dataset"] or board.name.startswith("curve-")
 
 
 def _complete(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:

@@ -123,6 +123,8 @@ class Node:
         Variance of the noise, at least 0.
     scale, offset : float
         Applied to what the mechanism answers.
+    hidden_loading : float
+        Correlation of the noise with the model's hidden cause, in [-1, 1]; 0 where it has none.
     """
 
     parents: IntArray
@@ -131,11 +133,14 @@ class Node:
     noise_variance: float = 1.0
     scale: float = 1.0
     offset: float = 0.0
+    hidden_loading: float = 0.0
 
-    def sample(self, parents: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Values float64 (n,) given parents float64 (n, k)."""
-        noise = standard_noise(self.noise_law, len(parents), rng) * np.sqrt(self.noise_variance)
-        return self.scale * self.mechanism(parents, noise) + self.offset
+    def sample(self, parents: FloatArray, rng: np.random.Generator, hidden_cause: FloatArray | float = 0.0) -> FloatArray:
+        """Values float64 (n,) given parents float64 (n, k) and the hidden cause, standardised, float64 (n,)."""
+        noise = standard_noise(self.noise_law, len(parents), rng)
+        if self.hidden_loading:
+            noise = np.sqrt(1 - self.hidden_loading**2) * noise + self.hidden_loading * hidden_cause
+        return self.scale * self.mechanism(parents, noise * np.sqrt(self.noise_variance)) + self.offset
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,9 +202,12 @@ class StructuralModel:
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw independent samples, float64 (n, d)."""
         X = np.empty((self.n_variables, n))  # a row per variable: contiguous, unlike columns
+        confounded = any(node.hidden_loading for node in self.nodes)
+        # A stream of its own, so that everything else is drawn as without a hidden cause.
+        hidden_cause = rng.spawn(1)[0].standard_normal(n) if confounded else 0.0
         for j in self.order:
             node = self.nodes[j]
-            X[j] = node.sample(X[node.parents].T, rng)
+            X[j] = node.sample(X[node.parents].T, rng, hidden_cause)
         return np.ascontiguousarray(X.T)
 
 
@@ -220,9 +228,11 @@ class LinearModel(StructuralModel):
         """Exact mean float64 (d,) and covariance float64 (d, d).
 
         With x = Bᵀx + c + e the mean is (I - Bᵀ)⁻¹c and the covariance (I - Bᵀ)⁻¹ Var(e) (I - B)⁻¹, whatever the law of
-        the noise.
+        the noise. Var(e) is diagonal but for a hidden cause.
         """
         total = np.linalg.inv(np.eye(self.n_variables) - self.weights().T)
         offset = np.array([node.offset for node in self.nodes])
-        variance = np.array([node.scale**2 * node.noise_variance for node in self.nodes])
-        return total @ offset, (total * variance) @ total.T
+        deviation = np.array([node.scale * np.sqrt(node.noise_variance) for node in self.nodes])
+        loading = np.array([node.hidden_loading for node in self.nodes])
+        noise = np.diag(deviation**2 * (1 - loading**2)) + np.outer(deviation * loading, deviation * loading)
+        return total @ offset, total @ noise @ total.T

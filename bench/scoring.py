@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from bench import metrics, store
-from bench.columns import FAILURES, METRICS, ROW_COLUMNS, parse_few_shot
+from bench.columns import EXTRA_METRICS, FAILURES, METRICS, ROW_COLUMNS, parse_few_shot
 from bench.plan import PlannedCell
 from bench.suites import Suite
 from bench.types import OutputKind
@@ -40,7 +40,7 @@ def score_problem(run: Path, suite: Suite, plans: Sequence[PlannedCell]) -> dict
             outputs: dict[str, OutputKind] = {"edge_output": able.edge_output, "target_output": able.target_output}
             again = (plan.cell, *outputs.values())
             if again not in scored:
-                scored[again] = metrics.score_with_reasons(problem, cell.result, **outputs)
+                scored[again] = metrics.score_with_reasons(problem, cell.result, **outputs, extra=suite.extra_metrics)
             values, reasons = scored[again]
             row |= values | {"cut_short": cell.result.cut_short, "converged": cell.result.converged}
             row["undefined"] = json.dumps(reasons, sort_keys=True)
@@ -57,6 +57,7 @@ def score_problem(run: Path, suite: Suite, plans: Sequence[PlannedCell]) -> dict
 
 def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> dict[str, Any]:
     problem, known, able = plan.problem, plan.problem.known, plan.capabilities
+    point = problem.dataset.point
     diagnostics = {k: math.nan if v is None else v for k, v in known.get("diagnostics", {}).items()}
     record = cell.record if cell is not None else {"status": "skipped", "reason": plan.skipped}
     row: dict[str, Any] = {
@@ -64,6 +65,9 @@ def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> d
         "track": plan.track,
         "dataset": problem.dataset.label,
         "dataset_spec": problem.dataset.spec,
+        "curve": point.curve if point else "",
+        "factor": point.factor if point else "",
+        "factor_value": point.value if point else math.nan,
         "repetition": problem.repetition,
         "problem": problem.key or f"{problem.dataset.label}#{problem.repetition}",
         "method": plan.method.label,
@@ -93,11 +97,12 @@ def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> d
 
 
 def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """One tidy frame with every column, in the documented order, whatever the order of the run."""
+    """One tidy frame with every column, in the documented order, whatever the order of the run; extra metrics where scored."""
     frame = pd.DataFrame(rows)
     few_shot = sorted((c for c in frame.columns if parse_few_shot(c)), key=lambda c: parse_few_shot(c) or ("", 0))
     for name in (*ROW_COLUMNS, *METRICS):
         if name not in frame:
             frame[name] = math.nan
     frame["converged"] = frame["converged"].astype("boolean")
-    return frame[[*ROW_COLUMNS, *METRICS, *few_shot]]
+    extra = [name for name in EXTRA_METRICS if name in frame]
+    return frame[[*ROW_COLUMNS, *METRICS, *extra, *few_shot]]

@@ -34,7 +34,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from bench.columns import FAILURES, METRICS, STATUSES, info, parse_few_shot
+from bench.columns import EXTRA_METRICS, FAILURES, METRICS, STATUSES, info, parse_few_shot
 from bench.errors import InputError, UnknownName
 from bench.seeds import generator
 
@@ -78,8 +78,9 @@ def check_rows(rows: pd.DataFrame) -> pd.DataFrame:
 def check_metric(metric: str) -> None:
     """Raise :class:`~bench.errors.UnknownName` unless ``metric`` is a metric or a few-shot column."""
     few_shot = parse_few_shot(metric)
-    if (few_shot[0] if few_shot else metric) not in METRICS:
-        raise UnknownName("metric", metric, METRICS)
+    known = METRICS if few_shot else METRICS | EXTRA_METRICS
+    if (few_shot[0] if few_shot else metric) not in known:
+        raise UnknownName("metric", metric, known)
 
 
 def _check_sortable(metric: str) -> None:
@@ -89,11 +90,15 @@ def _check_sortable(metric: str) -> None:
 
 
 def metrics_of(rows: pd.DataFrame) -> list[str]:
-    """Metric columns with at least one value: those of ``METRICS`` in their order, then few-shot ones by metric and size."""
+    """Metric columns with at least one value: ``METRICS`` in their order, extra ones, then few-shot ones by metric and size."""
     order = list(METRICS)
     parsed = {c: metric_and_size for c in map(str, rows.columns) if (metric_and_size := parse_few_shot(c)) is not None}
     places = {c: (order.index(metric), size) for c, (metric, size) in parsed.items() if metric in METRICS}
-    return [c for c in (*order, *sorted(places, key=places.__getitem__)) if c in rows and bool(rows[c].notna().any())]
+    return [
+        c
+        for c in (*order, *EXTRA_METRICS, *sorted(places, key=places.__getitem__))
+        if c in rows and bool(rows[c].notna().any())
+    ]
 
 
 # --- the bootstrap ----------------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def problem_path(run: Path, key: str) -> Path:
     return run / "problems" / f"{key}.npz"
 
 
-_TRUTH_ARRAYS = ("adjacency", "targets", "scored")
+_TRUTH_ARRAYS = ("adjacency", "targets", "scored", "told_targets")
 
 
 def save_problem(run: Path, key: str, problem: Problem, known: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ can be run.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,7 +17,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench import registry
+from bench.columns import EXTRA_METRICS
 from bench.errors import InputError, UnknownName, nearest
+from bench.seeds import data_seed
 
 Track = Literal["unknown", "oracle", "graph"]
 
@@ -59,15 +62,81 @@ class MethodItem(_Item):
         registry.make_method(self.name, **self.parameters)  # what its constructor refuses stops before any work as well
 
 
+class CurvePoint(_Strict):
+    """Where a dataset stands on a curve.
+
+    Parameters
+    ----------
+    curve : str
+        Label of the entry that varies something.
+    factor : str
+        The parameter along the axis.
+    value : float
+    varied : tuple of str
+        Every parameter that differs between the points.
+    """
+
+    curve: str
+    factor: str
+    value: float
+    varied: tuple[str, ...]
+
+
 class DatasetItem(_Item):
-    """One dataset entry of a suite; ``repetitions`` replaces the suite's. Measured data are the same in each draw: 1."""
+    """One dataset entry of a suite.
+
+    Parameters
+    ----------
+    repetitions : int, optional
+        Replaces the suite's. Measured data are the same in each draw: 1.
+    vary : mapping of str to list
+        Makes this entry a curve, a dataset for each value: ``vary: {n_variables: [10, 20, 50]}``. The first parameter is the
+        axis, whose values are rising numbers; further ones walk along, ``{n_variables: [10, 20], n_environments: [5, 10]}``.
+    point : CurvePoint, optional
+        Of a dataset that came from such an entry.
+    """
 
     repetitions: Annotated[int, Field(ge=1)] | None = None
+    vary: dict[str, Annotated[list[Any], Field(min_length=2)]] = Field(default_factory=dict)
+    point: CurvePoint | None = None
 
     def model_post_init(self, context: Any, /) -> None:
         self._resolve("dataset")
         if self.repetitions is None and "real" in registry.entry("dataset", self.name).tags:
             object.__setattr__(self, "repetitions", 1)
+        if self.vary:
+            self._check_vary()
+
+    def _check_vary(self) -> None:
+        axis, values = next(iter(self.vary.items()))
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(numbers) < len(values) or any(a >= b for a, b in pairwise(numbers)):
+            raise ValueError(f"vary: the values of '{axis}', the axis, must be rising numbers, got {values}")
+        short = next((k for k, v in self.vary.items() if len(v) != len(values)), None)
+        if short is not None:
+            raise ValueError(f"vary: '{short}' needs as many values as '{axis}', {len(values)}, got {len(self.vary[short])}")
+
+    def points(self) -> tuple[DatasetItem, ...]:
+        """The datasets of a curve; the entry itself where it varies nothing."""
+        if not self.vary:
+            return (self,)
+        axis = next(iter(self.vary))
+        return tuple(
+            DatasetItem(
+                name=self.name,
+                parameters={**self.parameters, **dict(zip(self.vary, values, strict=True))},
+                label=f"{self.label}, {axis}={values[0]:g}",
+                repetitions=self.repetitions,
+                point=CurvePoint(curve=self.label, factor=axis, value=values[0], varied=tuple(self.vary)),
+            )
+            for values in zip(*self.vary.values(), strict=True)
+        )
+
+    def data_seed(self, seed: int, repetition: int) -> int:
+        """Seed of one draw. What a curve varies has no say, so that its points share all draws that the dataset keeps apart."""
+        varied = self.point.varied if self.point else ()
+        kept = {k: v for k, v in self.parameters.items() if k not in varied}
+        return data_seed(seed, self.name, kept, repetition)
 
 
 class Preprocessing(_Strict):
@@ -102,9 +171,12 @@ class Suite(_Strict):
     plugins : list of path
         Files with further plugins, relative to the suite file.
     datasets, methods : list
-        ``name[param=value]``, or a mapping with ``name``, ``parameters``, ``label`` (and ``repetitions`` for datasets).
+        ``name[param=value]``, or a mapping with ``name``, ``parameters``, ``label`` (for datasets also ``repetitions`` and
+        ``vary``, see :class:`DatasetItem`).
     base : str
         Label of a method to which reports compare all others, problem by problem; empty for none.
+    extra_metrics : list of str
+        Of ``bench.columns.EXTRA_METRICS``: scores of a paper that this suite follows, and that no other should report.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
@@ -120,6 +192,20 @@ class Suite(_Strict):
     datasets: Annotated[tuple[DatasetItem, ...], Field(min_length=1)]
     methods: Annotated[tuple[MethodItem, ...], Field(min_length=1)]
     base: str = ""
+    extra_metrics: tuple[str, ...] = ()
+
+    @pydantic.field_validator("datasets", mode="after")
+    @classmethod
+    def _curves_have_points(cls, entries: tuple[DatasetItem, ...]) -> tuple[DatasetItem, ...]:
+        return tuple(point for entry in entries for point in entry.points())
+
+    @pydantic.field_validator("extra_metrics", mode="after")
+    @classmethod
+    def _extra_metrics_are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in EXTRA_METRICS:
+                raise UnknownName("extra metric", name, EXTRA_METRICS)
+        return names
 
     @pydantic.model_validator(mode="after")
     def _labels_are_unique(self) -> Suite:
@@ -154,8 +240,9 @@ class Suite(_Strict):
         Parameters
         ----------
         methods, datasets : sequence of str
-            A label, a name (every entry of that plugin), or ``name[param=value]`` (that plugin with those parameters on
-            top of the entry's own). A registered plugin that the suite lacks is added. Empty keeps all.
+            A label, that of a curve (all its points), a name (every entry of that plugin), or ``name[param=value]`` (that
+            plugin with those parameters on top of the entry's own). A registered plugin that the suite lacks is added.
+            Empty keeps all.
 
         Raises
         ------
@@ -180,20 +267,25 @@ def _select(items: Sequence[Any], filters: Sequence[str], kind: str) -> tuple[An
     make = MethodItem if kind == "method" else DatasetItem
     found: dict[str, Any] = {}
     for text in filters:
-        exact = [i for i in items if i.label == text]
+        exact = [i for i in items if text in (i.label, _curve(i))]
         if exact:
             found |= {i.label: i for i in exact}
             continue
         name, parameters = registry.parse_spec(text)
         known = registry.methods() if kind == "method" else registry.datasets()
         if name not in known:
-            raise UnknownName(kind, name, {*known, *(i.label for i in items)})
+            raise UnknownName(kind, name, {*known, *(i.label for i in items), *filter(None, map(_curve, items))})
         same = [i for i in items if i.name == name]
-        changed = [_with_parameters(make, i.model_dump(exclude={"label"}), parameters) for i in same]
+        changed = [_with_parameters(make, i.model_dump(exclude={"label", "point"}), parameters) for i in same]
         matches = [i for i, c in zip(same, changed, strict=True) if i.parameters == c.parameters]
         matches = matches or changed[:1] or [_with_parameters(make, {"name": name}, parameters)]
         found |= {i.label: i for i in matches}
     return tuple(found.values())
+
+
+def _curve(item: Any) -> str:
+    point = getattr(item, "point", None)
+    return point.curve if point else ""
 
 
 def _with_parameters(make: type[_Item], entry: dict[str, Any], parameters: dict[str, Any]) -> _Item:

@@ -221,6 +221,8 @@ class Truth(_Frozen):
         as unknown, too.
     scored : bool (d, d), optional
         Pairs that count, symmetric; by default all but the diagonal, and none where the graph is unknown.
+    told_targets : bool (E, d), optional
+        What the oracle track tells in place of ``targets``, where labels are wrong on purpose; never what is scored.
 
     Raises
     ------
@@ -236,6 +238,7 @@ class Truth(_Frozen):
     adjacency: BoolArray | None
     targets: BoolArray | None
     scored: BoolArray = None  # type: ignore[assignment]  # filled in below
+    told_targets: BoolArray | None = None
 
     def __post_init__(self) -> None:
         adjacency, targets, scored, d = self.adjacency, self.targets, self.scored, None
@@ -256,7 +259,12 @@ class Truth(_Frozen):
         if adjacency is None and scored.any():
             raise InputError("scored pairs need an adjacency, got None")
         scored = _frozen_array(scored & scored.T & ~np.eye(len(scored), dtype=bool), np.bool_, (d, d), "scored")
-        _set(self, adjacency=adjacency, targets=targets, scored=scored)
+        told = self.told_targets
+        if told is not None:
+            if targets is None:
+                raise InputError("told_targets need true targets beside them, got None")
+            told = _frozen_array(told, np.bool_, targets.shape, "told_targets")
+        _set(self, adjacency=adjacency, targets=targets, scored=scored, told_targets=told)
 
     @property
     def n_variables(self) -> int:
@@ -268,6 +276,7 @@ class Truth(_Frozen):
             _permuted_square(self.adjacency, order),
             _permuted_columns(self.targets, order),
             _permuted_square(self.scored, order),
+            _permuted_columns(self.told_targets, order),
         )
 
 
@@ -382,6 +391,8 @@ class Problem(_Frozen):
             add(self.observed.graph)
         if self.truth is not None:
             add(self.truth.adjacency, self.truth.targets, self.truth.scored)
+            if self.truth.told_targets is not None:
+                add(self.truth.told_targets)
         for h in self.held_out:
             add(h.support, h.query, h.targets)
             digest.update(repr(h.sizes).encode())

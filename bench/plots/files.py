@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from bench.columns import scores_the_graph
 from bench.files import write_atomic
 from bench.labels import SORT_BY, slug, track_order, was_told
+from bench.plots.curves import plot_curves
 from bench.plots.data import few_shot_sizes, method_order
 from bench.plots.few_shot import plot_few_shot
 from bench.plots.heat_map import plot_edges
@@ -49,10 +50,10 @@ def write_plots(
 ) -> Plots:
     """Write the plots of a run: few enough to look at, whatever else the functions of this package can draw.
 
-    Of the first track (targets unknown, where there is one) the main scores, few-shot curves, run time, the edges of one
-    problem per dataset, and reliability. Of a further track, the scores and run time that the methods which were told
-    something add to it; nothing where nobody was told. Where that is the graph, no score of the graph is drawn, and the
-    few-shot curves stand beside those of the first track.
+    Of the first track (targets unknown, where there is one) the main scores (of curves also against strength), few-shot
+    curves, run time, the edges of one problem per dataset, and reliability. Of a further track, the scores and run time that
+    the methods which were told something add to it; nothing where nobody was told. Where that is the graph, no score of the
+    graph is drawn, and the few-shot curves stand beside those of the first track.
 
     Parameters
     ----------
@@ -96,6 +97,9 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
             shown = [m for m in shown if not scores_the_graph(m)]
         for metric in shown:
             yield f"scores-{track}-{metric}", partial(plot_scores, rows, metric, **look_of)
+        if "curve" in rows and rows["curve"].fillna("").ne("").any():
+            for metric in shown:
+                yield f"curves-{track}-{metric}", partial(plot_curves, rows, metric, **look_of)
         if track == first:
             for metric in FEW_SHOT_METRICS:
                 if few_shot_sizes(rows, metric):

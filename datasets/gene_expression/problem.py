@@ -1,15 +1,14 @@
 """The dataset "gene_expression": single cells of a random regulatory network, some of whose genes are perturbed.
 
-Cell types are a hidden factor that all environments share alike: any C cells in a row hold one of each of C types, in random
-order. They correlate master regulators, as they do in tissue, and no method is told of them.
+Cell types are a hidden factor that all environments share alike, unless asked otherwise: any C cells in a row hold one of each
+of C types, in random order. They correlate master regulators, as they do in tissue, and no method is told of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Gt, Len
@@ -17,9 +16,11 @@ from annotated_types import Ge, Gt, Len
 from bench.draws import PositiveDraw
 from bench.errors import InputError
 from bench.experiments import Count, HeldOutPlan, Positive, SampleSizes, TargetChoice, TargetCounts, run_experiment
+from bench.flaws import Flaws, Share
 from bench.graphs import is_acyclic
 from bench.random_graphs import Graph, draw_graph
 from bench.registry import register_dataset
+from bench.scm import IntArray
 from bench.types import BoolArray, FloatArray, Meta, Problem
 from datasets.gene_expression.network import Kinds, Perturbations, draw_network
 from datasets.gene_expression.simulator import Dynamics, Noise
@@ -27,6 +28,27 @@ from datasets.gene_expression.technical_noise import Measurement, Technology
 
 N_UNPERTURBED = 500
 """Cells by which a measurement is placed."""
+
+
+class Surroundings(NamedTuple):
+    """What one environment changes: the production of its targets by a factor each, and the cell type that prevails, if any."""
+
+    factors: dict[int, float]
+    prevailing_type: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Treatments:
+    """Perturbations, each in cells of another mix of types where ``cell_type_shift`` is above 0."""
+
+    perturbations: Perturbations
+    cell_type_shift: float
+
+    def draw(self, model: CellModel, targets: IntArray, rng: np.random.Generator) -> Surroundings:
+        factors, prevailing = self.perturbations.draw(model, targets, rng), None
+        if self.cell_type_shift:  # from a stream of its own: the perturbations stay the same
+            prevailing = int(rng.spawn(1)[0].integers(model.dynamics.network.n_cell_types))
+        return Surroundings(factors, prevailing)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,11 +62,16 @@ class CellModel:
         None measures expression itself.
     factors : float64 (d,)
         By which the production of each gene is multiplied.
+    cell_type_shift : float
+        Probability of each cell to be of the prevailing type, where there is one; the others keep the even mix.
+    prevailing_type : int or None
     """
 
     dynamics: Dynamics
     measurement: Measurement | None
     factors: FloatArray
+    cell_type_shift: float = 0.0
+    prevailing_type: int | None = None
 
     @property
     def n_variables(self) -> int:
@@ -53,15 +80,17 @@ class CellModel:
     def adjacency(self) -> BoolArray:
         return self.dynamics.network.adjacency()
 
-    def intervened(self, changes: Mapping[int, float]) -> CellModel:
+    def intervened(self, changes: Surroundings) -> CellModel:
         factors = self.factors.copy()
-        factors[list(changes)] = list(changes.values())
-        return dataclasses.replace(self, factors=factors)
+        factors[list(changes.factors)] = list(changes.factors.values())
+        return dataclasses.replace(self, factors=factors, prevailing_type=changes.prevailing_type)
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Cells, float64 (n, d)."""
         n_types = self.dynamics.network.n_cell_types
         types = np.concatenate([rng.permutation(n_types) for _ in range(-(-n // n_types))])[:n]
+        if self.prevailing_type is not None:
+            types[rng.spawn(1)[0].random(n) < self.cell_type_shift] = self.prevailing_type
         X = self.dynamics.expression(types, self.factors, rng)
         return X if self.measurement is None else self.measurement(X, rng)
 
@@ -101,6 +130,8 @@ def gene_expression(
     few_shot_sizes: Annotated[list[Positive], Len(1)] = [3, 10, 30],  # noqa: B006  (never changed)
     n_query: Count = 100,
     held_out_genes: Literal["any", "unseen"] = "any",
+    cell_type_shift: Share = 0.0,
+    escape: Share = 0.0,
 ) -> Problem:
     """Draw a network, and simulate cells with and without perturbed genes.
 
@@ -135,6 +166,11 @@ def gene_expression(
         As in "synthetic".
     held_out_genes : {"any", "unseen"}
         Whether held-out environments may perturb genes that training environments perturb.
+    cell_type_shift : float
+        Share of the cells of each environment with a perturbation that are of one type, drawn for it at random; the others
+        keep the even mix. What differs between types then differs between environments, without being a target.
+    escape : float
+        Probability of each cell that the perturbation missed it.
 
     Raises
     ------
@@ -152,7 +188,8 @@ def gene_expression(
         decay=decay,
         hill_coefficient=hill_coefficient,
     )
-    model = CellModel(Dynamics.of(network, rng, amplitude=amplitude, noise=noise), None, np.ones(n_variables))
+    dynamics = Dynamics.of(network, rng, amplitude=amplitude, noise=noise)
+    model = CellModel(dynamics, None, np.ones(n_variables), cell_type_shift)
     if technical_noise != "none":
         unperturbed = model.sample(N_UNPERTURBED, rng)
         model = dataclasses.replace(model, measurement=Measurement.of(technical_noise, unperturbed, rng))
@@ -164,8 +201,11 @@ def gene_expression(
         n_per_environment=n_per_environment,
         n_targets=n_targets,
         target_choice=target_choice,
-        interventions=Perturbations(interventions, {"knockdown": knockdown, "overexpression": overexpression}),
+        interventions=Treatments(
+            Perturbations(interventions, {"knockdown": knockdown, "overexpression": overexpression}), cell_type_shift
+        ),
         held_out=HeldOutPlan(n_held_out, tuple(few_shot_sizes), n_query, unseen=held_out_genes == "unseen"),
+        flaws=Flaws(escape),
         variable_names=[f"G{i}" for i in range(n_variables)],
     )
 

@@ -20,6 +20,7 @@ from bench.experiments import (
     TargetCounts,
     run_experiment,
 )
+from bench.flaws import Flaws, ProperShare, Share, Strength
 from bench.interventions import Interventions, InterventionSizes, Kinds
 from bench.random_graphs import Graph
 from bench.registry import register_dataset
@@ -27,6 +28,7 @@ from bench.scm import NoiseLaw
 from bench.types import Meta, Problem
 from datasets.synthetic.mechanisms import Family
 from datasets.synthetic.model import draw_model
+from datasets.synthetic.stress import Drifting, with_heteroscedastic_noise, with_hidden_cause
 
 
 @register_dataset(
@@ -55,6 +57,12 @@ def synthetic(
     few_shot_sizes: Annotated[list[Positive], Len(1)] = [3, 10, 30],  # noqa: B006
     n_query: Count = 100,
     held_out_n_targets: TargetCounts | None = None,
+    confounding: ProperShare = 0.0,
+    heteroscedasticity: Share = 0.0,
+    drift: Strength = 0.0,
+    escape: Share = 0.0,
+    measurement_error: Strength = 0.0,
+    mislabelled: Share = 0.0,
 ) -> Problem:
     """Draw a graph, mechanisms and noise, and sample them with and without interventions.
 
@@ -102,6 +110,19 @@ def synthetic(
         Further samples of each, for the held-out density.
     held_out_n_targets : int, [low, high] or {number: probability}, optional
         As in training where None.
+    confounding : float
+        A hidden cause of half of the variables, as the correlation that it makes between their noises; 0 for none.
+    heteroscedasticity : float
+        Share of each noise variance that is proportional to the square of what the parents contribute; 0 for none.
+    drift : float
+        Of every variable that is no target in every environment with an intervention, in standard deviations of its noise:
+        its mean by N(0, drift²), the logarithm of its deviation as well. Still no targets; 0 for none.
+    escape : float
+        Probability of each sample that the intervention missed it.
+    measurement_error : float
+        Standard deviation of the noise on every measured value, in standard deviations of the variable without intervention.
+    mislabelled : float
+        Share of the environments of which the oracle track tells wrong targets.
 
     Raises
     ------
@@ -120,6 +141,12 @@ def synthetic(
         noise_variance=noise_variance,
         source_variance=source_variance,
     )
+    n_scaled_down = sum(node.scale < 1 for node in model.nodes)
+    if confounding:
+        model = with_hidden_cause(model, confounding, rng)
+    if heteroscedasticity:
+        model = with_heteroscedastic_noise(model, heteroscedasticity, rng)
+    changes = Interventions(interventions, intervention_sizes)
     return run_experiment(
         model,
         rng,
@@ -128,7 +155,8 @@ def synthetic(
         n_per_environment=n_per_environment,
         n_targets=n_targets,
         target_choice=target_choice,
-        interventions=Interventions(interventions, intervention_sizes),
+        interventions=Drifting(changes, drift) if drift else changes,
         held_out=HeldOutPlan(n_held_out, tuple(few_shot_sizes), n_query, held_out_n_targets),
-        diagnostics={"n_scaled_down": sum(node.scale < 1 for node in model.nodes)},
+        flaws=Flaws(escape, measurement_error, mislabelled),
+        diagnostics={"n_scaled_down": n_scaled_down},
     )

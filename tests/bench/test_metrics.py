@@ -12,7 +12,7 @@ import pytest
 import sklearn.metrics
 
 from bench import graphs, metrics
-from bench.columns import FEW_SHOT, METRICS, few_shot_column
+from bench.columns import EXTRA_METRICS, FEW_SHOT, METRICS, few_shot_column
 from bench.errors import InvalidEstimate
 from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
 
@@ -169,6 +169,28 @@ def test_the_planted_case_covers_every_column():
 @pytest.mark.parametrize("column", EXPECTED)
 def test_planted_value(column):
     assert metrics.score(planted_problem(), planted_result())[column] == pytest.approx(EXPECTED[column], rel=1e-12)
+
+
+def test_the_trapezoid_of_bacadi_is_that_of_scikit_learn_and_an_extra_column_alone():
+    """Over all entries, the diagonal among them; of targets over environments with interventions."""
+    case, result = planted_problem(), planted_result()
+    values, reasons = metrics.score_with_reasons(case, result, extra=tuple(EXTRA_METRICS))
+    assert set(values) - set(EXPECTED) == set(EXTRA_METRICS)
+    assert not reasons
+    hit = ~np.array([bool(e.is_observational) for e in case.observed.environments])
+    pairs = {
+        "trapezoid_auprc_bacadi": (case.truth.adjacency, result.estimate.edge_probability),
+        "trapezoid_target_auprc_bacadi": (case.truth.targets[hit], result.estimate.target_probability[hit]),
+    }
+    for column, (truth, score) in pairs.items():
+        precision, recall, _ = sklearn.metrics.precision_recall_curve(truth.ravel(), score.ravel())
+        assert values[column] == pytest.approx(sklearn.metrics.auc(recall, precision), rel=1e-12)
+
+
+def test_the_trapezoid_gives_an_empty_graph_of_twenty_variables_and_forty_edges_more_than_half():
+    truth = np.zeros((20, 20), dtype=bool)
+    truth[np.triu_indices(20, 1)] = np.arange(190) < 40
+    assert metrics.trapezoid_auprc(truth, np.zeros((20, 20))) == pytest.approx((1 + 40 / 400) / 2)
 
 
 def test_defined_metrics_have_no_reason():

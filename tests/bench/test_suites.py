@@ -4,7 +4,8 @@ import pytest
 
 from bench import runner
 from bench.errors import InputError
-from bench.suites import Suite, load_suite, suite_names
+from bench.seeds import data_seed
+from bench.suites import DatasetItem, Suite, load_suite, suite_names
 
 GOOD = """
 description: two methods
@@ -96,6 +97,70 @@ def test_every_problem_of_the_suites_around_metacadi_can_be_drawn(name, tmp_path
     planned = runner.plan(load_suite(name).changed(repetitions=1), output=tmp_path)
     assert not [cell.skipped for cell in planned if cell.track == "unknown" and cell.skipped]
     assert {cell.problem.known["graph"] for cell in planned} == {"known"}
+
+
+CURVES = """
+datasets:
+  - {name: synthetic, label: drift, parameters: {n_variables: 5}, vary: {drift: [0, 0.5]}}
+  - {name: synthetic, label: larger, vary: {n_variables: [5, 10, 20], n_environments: [3, 5, 9]}}
+  - synthetic
+methods: [empty]
+"""
+
+
+def test_an_entry_that_varies_something_is_a_dataset_for_each_value(write):
+    suite = load_suite(write(CURVES))
+    assert [d.label for d in suite.datasets] == [
+        *("drift, drift=0", "drift, drift=0.5"),
+        *(f"larger, n_variables={d}" for d in (5, 10, 20)),
+        "synthetic",
+    ]
+    assert suite.datasets[1].parameters == {"n_variables": 5, "drift": 0.5}
+    assert suite.datasets[3].parameters == {"n_environments": 5}  # ten variables are the default
+    assert [d.point.value for d in suite.datasets[:5]] == [0, 0.5, 5, 10, 20]
+    assert {(d.point.curve, d.point.factor) for d in suite.datasets[2:5]} == {("larger", "n_variables")}
+    assert suite.datasets[5].point is None
+    assert Suite(**suite.model_dump()) == suite
+
+
+def test_the_points_of_a_curve_share_their_seed_and_are_drawn_at_strength_zero_as_without_the_factor(write):
+    drift, drifted, *larger, plain = load_suite(write(CURVES)).datasets
+    assert drift.data_seed(1, 0) == drifted.data_seed(1, 0) != drift.data_seed(1, 1)
+    assert drift.data_seed(1, 0) == DatasetItem(name="synthetic", parameters={"n_variables": 5}).data_seed(1, 0)
+    assert len({d.data_seed(1, 0) for d in larger} | {plain.data_seed(1, 0)}) == 1
+    assert plain.data_seed(1, 0) == data_seed(1, "synthetic", {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[0, 0.5]", "[0]"), r"datasets\[0\]\.vary\.drift: .*at least 2"),
+        (("[0, 0.5]", "[0.5, 0]"), "vary: the values of 'drift', the axis, must be rising numbers"),
+        (("[0, 0.5]", "[low, high]"), "must be rising numbers"),
+        (("[3, 5, 9]", "[3, 5]"), "vary: 'n_environments' needs as many values as 'n_variables', 3, got 2"),
+        (("drift: [0, 0.5]", "drfit: [0, 0.5]"), "'drfit'; did you mean 'drift'"),
+        (("[0, 0.5]", "[-1, 0.5]"), "datasets: the 'drift' parameter .*greater than or equal to 0"),
+        (("vary: {drift", "varry: {drift"), r"unknown key 'datasets\[0\]\.varry'; did you mean 'vary'"),
+        (
+            ("methods: [empty]", "methods: [empty]\nextra_metrics: [trapezoid]"),
+            "extra_metrics: unknown extra metric 'trapezoid'",
+        ),
+    ],
+)
+def test_a_wrong_curve_or_extra_metric_is_refused_in_one_line(write, change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_suite(write(CURVES.replace(*change)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_filter_takes_a_curve_whole_or_a_point_of_it(write):
+    suite = load_suite(write(CURVES))
+    assert [d.label for d in suite.selected(datasets=["larger"]).datasets] == [f"larger, n_variables={d}" for d in (5, 10, 20)]
+    assert [d.point.value for d in suite.selected(datasets=["drift, drift=0.5"]).datasets] == [0.5]
+    changed = suite.selected(datasets=["synthetic[n_variables=7]"]).datasets
+    assert [(d.point, d.parameters["n_variables"]) for d in changed] == [(None, 7)]
+    with pytest.raises(InputError, match="did you mean 'larger'"):
+        suite.selected(datasets=["largr"])
 
 
 def test_filters_keep_add_and_change_entries(write):

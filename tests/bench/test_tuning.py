@@ -12,7 +12,7 @@ import pytest
 from bench import registry, runner, tuning
 from bench.errors import InputError, UnknownName
 from bench.registry import register_method
-from bench.seeds import canonical, data_seed
+from bench.seeds import canonical
 from bench.suites import load_suite, suite_names
 from bench.types import Capabilities, Estimate, Fitted, Meta, Method
 
@@ -41,8 +41,7 @@ def test_the_tuning_suite_shares_no_problem_with_any_other_suite():
     def problems(suite):
         for dataset in suite.datasets:
             for repetition in range(dataset.repetitions or suite.repetitions):
-                seed = data_seed(suite.seed, dataset.name, dataset.parameters, repetition)
-                yield dataset, repetition, seed
+                yield dataset, repetition, dataset.data_seed(suite.seed, repetition)
 
     ours = load_suite(tuning.SUITE)
     fingerprints = {registry.make_problem(d.name, seed=s, **d.parameters).fingerprint for d, _, s in problems(ours)}

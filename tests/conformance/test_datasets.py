@@ -13,6 +13,9 @@ VARIANTS = [
     "synthetic[n_held_out=3,n_targets=2,graph=scale_free_out,n_observational=50,n_per_environment=10]",
     "synthetic[graph=chain,interventions=shift,noise=laplace,n_observational=0,n_per_environment=10]",
     "synthetic[mechanism=mlp_bacadi,interventions=imperfect,n_observational=50,n_per_environment=10,n_held_out=1]",
+    "synthetic[confounding=0.5,heteroscedasticity=0.5,drift=0.3,n_observational=50,n_per_environment=10,n_held_out=1]",
+    "synthetic[escape=0.3,measurement_error=0.5,mislabelled=0.5,n_observational=50,n_per_environment=10,n_held_out=1]",
+    "gene_expression[n_variables=6,n_environments=4,n_held_out=1,n_query=5,cell_type_shift=0.5,escape=0.3]",
 ]
 
 # A dataset with a parameter that has no default reads a file of the user's.

@@ -374,3 +374,32 @@ def test_progress_counts_every_cell_and_tells_failures(plugins, tmp_path):
     assert cells[-1].failed == 2
     assert sum(p.trouble for p in cells) == 2
     assert not (tmp_path / "running").exists() or not list((tmp_path / "running").iterdir())
+
+
+def test_wrong_labels_are_what_the_oracle_track_tells_and_the_truth_is_what_is_scored(plugins, tmp_path):
+    """Half of ten environments are told wrong: a method that repeats what it is told is right in the other half."""
+    parameters = {**SMALL, "n_environments": 10}
+    suite = Suite(
+        name="test",
+        tracks=["oracle"],
+        datasets=[{"name": "synthetic", "label": "wrong", "parameters": parameters, "vary": {"mislabelled": [0, 0.5]}}],
+        methods=["told"],
+        repetitions=2,
+        extra_metrics=["trapezoid_target_auprc_bacadi"],
+    )
+    rows = runner.run(suite, output=tmp_path)
+    assert (rows["status"] == "ok").all()
+    assert rows.groupby("factor_value")["target_f1"].agg(["min", "max"]).to_dict("index") == {
+        0.0: {"min": 1.0, "max": 1.0},
+        0.5: {"min": 0.5, "max": 0.5},
+    }
+    assert set(rows["curve"]) == {"wrong"}
+    assert set(rows["factor"]) == {"mislabelled"}
+    assert rows.groupby("repetition")["data_seed"].nunique().tolist() == [1, 1]
+    assert (rows.loc[rows["factor_value"] == 0, "trapezoid_target_auprc_bacadi"] == 1).all()
+    assert "trapezoid_auprc_bacadi" not in rows
+    problem = store.load_problem(tmp_path, rows["problem"].iloc[-1])
+    assert (
+        problem.fingerprint
+        == registry.make_problem("synthetic", seed=int(rows["data_seed"].iloc[-1]), **parameters, mislabelled=0.5).fingerprint
+    )

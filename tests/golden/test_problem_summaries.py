@@ -23,6 +23,9 @@ SPECS = [
         for k in ("hard_constant", "shift", "scale", "noise", "mechanism_change", "imperfect", "mixture")
     ),
     f"synthetic[{SMALL},n_targets={{0: 0.5, 3: 0.5}},target_choice=covering,noise_variance=[1, 2],source_variance=3]",
+    *(f"synthetic[{SMALL},{f}]" for f in ("confounding=0.5", "heteroscedasticity=0.5", "drift=0.3")),
+    *(f"synthetic[{SMALL},{f}]" for f in ("escape=0.5", "measurement_error=0.5", "mislabelled=0.5")),
+    *(f"gene_expression[{SMALL},{f}]" for f in ("cell_type_shift=0.5", "escape=0.5")),
     "bacadi",
     "dcdi[n_samples=220]",
     "utigsp[n_per_environment=50]",
