@@ -686,6 +686,12 @@ class Meta:
         What its time grows with: d variables, n samples, E environments.
     n_variables : (int, int or None) or None
         Numbers of variables, least and most, for which it is recommended; a most of None is no limit.
+    source : str
+        Of a dataset: where its samples come from, e.g. "simulated here" or the address of the files.
+    known : str
+        Of a dataset: what is known of its truth, and by what right.
+    not_known : str
+        Of a dataset: what its truth leaves open, or holds for true though it may be false.
 
     Raises
     ------
@@ -708,6 +714,9 @@ class Meta:
     interventions: tuple[str, ...] | None = None
     complexity: str = ""
     n_variables: tuple[int, int | None] | None = None
+    source: str = ""
+    known: str = ""
+    not_known: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.interventions, str):

@@ -133,6 +133,9 @@ ConditionNumber = Annotated[int, Ge(1), Le(9)]
         "Protein signalling in single cells under nine conditions.",
         "Sachs et al., Causal Protein-Signaling Networks Derived from Multiparameter Single-Cell Data, Science 308:523, 2005",
         licence="none stated; supplement of the paper",
+        source="supplement of the paper, as copied beside the GnIES paper's code; read from the data directory or downloaded",
+        known="by convention: a consensus of biologists or the paper's own graph, and which protein each reagent acts on",
+        not_known="the true graph (feedback is likely), off-target effects, and reagents that change activity, not abundance",
     ),
     tags={"real"},
 )

@@ -44,7 +44,18 @@ Label = str | int | float | bool
 FEWEST_ROWS = 2  # one sample has no variance
 
 
-@register_dataset("table", meta=Meta("Your own table (CSV or parquet) with an environment column."), tags={"real"})
+@register_dataset(
+    "table",
+    meta=Meta(
+        "Your own table (CSV or parquet) with an environment column.",
+        "yours to name",
+        licence="that of your file",
+        source="the file that the parameter path names",
+        known="what the truth file tells: edges, targets, both; nothing without one",
+        not_known="whatever the truth file leaves out; that is not scored",
+    ),
+    tags={"real"},
+)
 def table(
     rng: np.random.Generator,
     *,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -15,11 +13,12 @@ from rich.console import Console
 from rich.text import Text
 
 from bench import registry, report, runner
+from bench.cards import essentials
 from bench.cli.application import Plugins, app, load_plugins, make_console, plain_table
+from bench.cli.describing import plugins_named, show_plugin
 from bench.columns import FAILURES
 from bench.errors import InputError, UnknownName
 from bench.suites import load_suite, suite_names
-from bench.types import Capabilities, Meta
 
 
 @app.command("list")
@@ -36,9 +35,9 @@ def list_(
             table.add_row(name, Text(entry.meta.summary) + Text(f"\n{essentials(entry)}", style="dim"))
         console.print(table, "")
     if what in ("all", "datasets"):
-        table = plain_table("name", "what it is", title="datasets")
+        table = plain_table("name", "what it is, where it comes from and what is known of its truth", title="datasets")
         for name, entry in registry.datasets().items():
-            table.add_row(name, entry.meta.summary)
+            table.add_row(name, Text(entry.meta.summary) + Text(f"\n{essentials(entry)}", style="dim"))
         console.print(table, "")
     if what in ("all", "suites"):
         table = plain_table("name", "what it runs", title="suites")
@@ -49,18 +48,23 @@ def list_(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A method, dataset or suite; a run directory; or the hash of a cell.")],
+    name: Annotated[
+        str, typer.Argument(help="A method or dataset, name[param=value]; a suite; a run directory; or the hash of a cell.")
+    ],
     failed: Annotated[bool, typer.Option("--failed", help="Of a run: failed cells with their reasons.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Run directory to look the cell up in.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a dataset: root of the seeds of the problem that is drawn.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Of a dataset: where its plots go; of a cell: the run directory to look it up in.")
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Show one thing whole: parameters and reference of a plugin, a suite file, the cells of a run, or a cell's record."""
+    """Show one thing whole: a plugin, of a dataset a problem as well, drawn and measured; a suite; a run's cells; one cell."""
     load_plugins(plugin or [])
     console = make_console()
-    plugins = [e for e in (registry.methods().get(name), registry.datasets().get(name)) if e is not None]
+    plugins = plugins_named(name)
     if plugins:
-        for entry in plugins:
-            _print_plugin(console, entry)
+        for choice in plugins:
+            show_plugin(console, choice, seed=seed, output=output)
     elif name in suite_names() or Path(name).suffix in (".yaml", ".yml"):
         text = yaml.safe_dump(load_suite(name).model_dump(mode="json"), sort_keys=False)
         console.print(text)
@@ -68,83 +72,6 @@ def show(
         _print_run(console, Path(name), failed)
     else:
         _print_cell(console, name, output)
-
-
-def _print_plugin(console: Console, entry: registry.Entry) -> None:
-    console.print(f"{entry.kind} {entry.name}: {entry.meta.summary}", soft_wrap=True)
-    for label, value in _described(entry):
-        console.print(f"  {label}: {value}", soft_wrap=True)
-    table = plain_table("parameter", "default", "type")
-    annotations = inspect.signature(entry.factory).parameters
-    for name, default in entry.defaults.items():
-        shown = "required" if default is inspect.Parameter.empty else repr(default)
-        table.add_row(name, shown, _type_words(annotations[name].annotation))
-    console.print(table if entry.defaults else "  no parameters")
-    console.print("", inspect.getdoc(entry.factory) or "", sep="\n", soft_wrap=True)
-
-
-def _described(entry: registry.Entry) -> Iterator[tuple[str, Any]]:
-    """All that a plugin says of itself but its summary and parameters, as pairs of a label and a text."""
-    meta, capabilities = entry.meta, entry.capabilities
-    said = {
-        "reference": meta.reference,
-        "licence": meta.licence,
-        "wraps": meta.wraps,
-        "source": entry.source,
-        "mechanisms": meta.mechanisms,
-        "noise": meta.noise,
-        "interventions": _kinds(meta),
-        "complexity": meta.complexity,
-        "recommended number of variables": _variables(meta),
-    }
-    yield from ((label, value) for label, value in said.items() if value)
-    if capabilities is not None:
-        yield "capabilities", ", ".join(f"{k}={getattr(capabilities, k)}" for k in capabilities.__slots__)
-
-
-def essentials(entry: registry.Entry) -> str:
-    """What tells methods apart, in one line: the model, what it needs or may be told, what it answers, numbers of variables."""
-    meta, able = entry.meta, entry.capabilities or Capabilities()
-    needs = [
-        *(f"{what} {_TOLD[need]}" for what, need in (("targets", able.targets), ("graph", able.graph)) if need != "ignored"),
-        *(["needs observational data"] if able.needs_observational else []),
-        *([f"needs {able.min_environments} environments"] if able.min_environments > 1 else []),
-        *(["needs more samples than variables"] if able.needs_more_samples_than_variables else []),
-        *([f"needs {able.extra}"] if able.extra else []),
-    ]
-    targets = f"targets ({able.target_output})"
-    answers = {targets: able.estimates_targets, "few-shot": able.adapts, "density": able.density}
-    parts = [
-        f"{meta.mechanisms} mechanisms" if meta.mechanisms else "",
-        f"{meta.noise} noise" if meta.noise else "",
-        f"interventions: {_kinds(meta)}" if meta.interventions else _kinds(meta),
-        *needs,
-        f"edges ({able.edge_output})" + "".join(f", {what}" for what, given in answers.items() if given),
-        f"d {_variables(meta)}" if meta.n_variables else "",
-    ]
-    return " · ".join(part for part in parts if part)
-
-
-_TOLD = {"required": "must be told", "optional": "may be told"}
-
-
-def _kinds(meta: Meta) -> str:
-    if meta.interventions is None:
-        return ""
-    return ", ".join(kind.replace("_", " ") for kind in meta.interventions) or "no interventions"
-
-
-def _variables(meta: Meta) -> str:
-    if meta.n_variables is None:
-        return ""
-    least, most = meta.n_variables
-    return f"from {least}" if most is None else f"{least} to {most}"
-
-
-def _type_words(annotation: Any) -> str:
-    """An annotation as it stands in the source, whether or not its module postpones the evaluation of annotations."""
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:typing|annotated_types)\.", "", re.sub(r"\b(Ge|Gt|Le|Lt)\(\w+=", r"\1(", text))
 
 
 def _print_run(console: Console, directory: Path, failed: bool) -> None:

@@ -100,6 +100,9 @@ class CellModel:
     meta=Meta(
         "Single cells of a random gene regulatory network (SERGIO's equations), with knockouts, knockdowns and overexpression.",
         "Dibaeinia, Sinha, SERGIO, Cell Systems 11, 2020; interventions as in Hägele et al., BaCaDI, AISTATS 2023",
+        source="simulated by this project from SERGIO's equations; no code and no data of SERGIO",
+        known="regulatory graph and perturbed genes, exactly: the cells were simulated from them",
+        not_known="cell types are a hidden common cause of master regulators; with technical noise library sizes move all",
     ),
 )
 def gene_expression(

@@ -32,7 +32,14 @@ from datasets.synthetic.stress import Drifting, with_heteroscedastic_noise, with
 
 
 @register_dataset(
-    "synthetic", meta=Meta("Random structural models with interventions: graph, mechanism, noise, kind of choice.")
+    "synthetic",
+    meta=Meta(
+        "Random structural models with interventions: graph, mechanism, noise, kind of choice.",
+        "no paper fixes the defaults; the families are those of the protocols bacadi, dcdi, utigsp and gnies",
+        source="simulated by this project",
+        known="graph and targets, exactly: the samples were drawn from them",
+        not_known="nothing; whether nature draws graphs and mechanisms like these is another question",
+    ),
 )
 def synthetic(
     rng: np.random.Generator,

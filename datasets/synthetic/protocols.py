@@ -26,6 +26,9 @@ from datasets.synthetic.problem import synthetic
     meta=Meta(
         "BaCaDI's protocol: 100 observational samples, d environments of 10 with one hard target.",
         "Hägele et al., BaCaDI: Bayesian Causal Discovery with Unknown Interventions, AISTATS 2023",
+        source="simulated by this project after the paper's protocol",
+        known="graph and targets, exactly: the samples were drawn from them",
+        not_known="nothing of the model; the authors' own draws are not reproduced, only their distribution",
     ),
 )
 def bacadi(
@@ -91,6 +94,9 @@ def bacadi(
     meta=Meta(
         "DCDI's protocol: 10,000 samples over one environment per variable, perfect or imperfect.",
         "Brouillard et al., Differentiable Causal Discovery from Interventional Data, NeurIPS 2020",
+        source="simulated by this project after the paper's protocol",
+        known="graph and targets, exactly: the samples were drawn from them",
+        not_known="nothing of the model; the authors' generator moved the noise of non-targets as well, this one does not",
     ),
 )
 def dcdi(
@@ -149,6 +155,9 @@ def dcdi(
     meta=Meta(
         "UT-IGSP's protocol: observational and 5 environments of 1 to 4 targets, shift or hard.",
         "Squires, Wang, Uhler, Permutation-Based Causal Structure Learning with Unknown Intervention Targets, UAI 2020",
+        source="simulated by this project after the paper's protocol",
+        known="graph and targets, exactly: the samples were drawn from them",
+        not_known="nothing of the model; that one target of each environment is known there is not told here",
     ),
 )
 def utigsp(
@@ -192,6 +201,9 @@ def utigsp(
         "GnIES's protocol: observational and 3 environments with distinct single targets.",
         "Gamella, Taeb, Heinze-Deml, Bühlmann, Characterization and Greedy Learning of Gaussian Structural Causal Models "
         "under Unknown Interventions, 2022",
+        source="simulated by this project after the paper's protocol",
+        known="graph and targets, exactly: the samples were drawn from them",
+        not_known="nothing of the model; the authors' own draws are not reproduced, only their distribution",
     ),
 )
 def gnies(

@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = {
     0: "bench types errors seeds columns files",
-    1: "bootstrap compiled data_directory draws experiments flaws gaussian graphs interventions invariance kernel_tests orders"
-    " pc random_graphs registry scm sortability torch_threads",
+    1: "bootstrap cards compiled data_directory draws effects experiments flaws gaussian graphs interventions invariance"
+    " kernel_tests orders pc random_graphs registry scm sortability torch_threads",
     2: "methods datasets preprocessing metrics",
-    3: "cells child compute isolation keeper parallel plan runner scoring store suites testing",
+    3: "cells child compute diagnostics isolation keeper parallel plan runner scoring store suites testing",
     4: "curves differences estimates footnotes labels plots regression report statistics table_files tables",
     5: "cli progress run_bench tuning",
 }

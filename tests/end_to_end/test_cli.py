@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from runs import without_times
 
-from bench import cli, registry
+from bench import registry
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = Path(__file__).parent / "plugins"
@@ -37,24 +37,6 @@ def suite(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(SUITE)
     return path
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Call the command line in this process; return exit status, stdout and stderr."""
-
-    def call(*arguments, columns=120):
-        monkeypatch.setattr(sys, "argv", ["run_bench.py", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", str(columns))
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            status = end.code or 0
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 def _start(*arguments, **more):
@@ -186,12 +168,12 @@ def test_a_plugin_joins_the_suite_with_one_flag(call, suite, tmp_path):
     assert re.search(r"small +0 +empty +run", out)
 
 
-def test_everything_is_listed_and_shown(call):
+def test_everything_is_listed_and_shown(call, tmp_path):
     status, out, _ = call("list")
     assert status == 0
     for name in ("ut_igsp", "synthetic", "quick"):
         assert re.search(rf"^{name}\b", out, re.MULTILINE)
-        shown = call("show", name)
+        shown = call("show", name, "--output", tmp_path)
         assert shown[0] == 0
         assert name in shown[1]
     assert "targets must be told · edges (binary)" in " ".join(out.split())
