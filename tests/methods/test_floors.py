@@ -1,4 +1,4 @@
-"""Floors: the empty and the random graph, and sort-and-regress."""
+"""Floors: the empty and the random graph, vanished variances, and sort-and-regress."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 
 from bench import registry
 from bench.graphs import is_acyclic
+from bench.metrics import average_precision
 from bench.types import Environment, Observed
 from methods.sort_regress import sparse_weights
 
@@ -64,6 +65,45 @@ def test_a_random_graph_is_never_denser_than_complete(edges_per_node: float, tar
     estimate = method.fit(nothing(4, 2), rng=np.random.default_rng(0)).estimate
     assert estimate.edge_probability.sum() == (6 if edges_per_node else 0)
     assert estimate.target_probability[1].sum() == (4 if targets_per_environment else 0)
+
+
+def test_a_vanished_variance_is_a_target_and_one_that_only_shrank_is_none() -> None:
+    """Normal samples; shares of the pooled variance: none, about a fifth, and one that is far below the limit of .01."""
+    rng = np.random.default_rng(0)
+    observational, knocked_out, knocked_down, stilled = rng.normal(size=(4, 50, 3))
+    knocked_out[:, 1] = -2.5
+    knocked_down[:, 1] *= 0.5
+    stilled[:, 2] *= 0.01
+    environments = [Environment(observational, is_observational=True)]
+    environments += [Environment(X, is_observational=False) for X in (knocked_out, knocked_down, stilled)]
+    estimate = fit("low_variance", Observed(tuple(environments)))
+    assert (estimate.target_probability > 0.5).tolist() == [
+        [False] * 3,
+        [False, True, False],
+        [False] * 3,
+        [False, False, True],
+    ]
+    assert estimate.target_probability[1, 1] == 1
+    assert not estimate.point_graph.any()
+
+
+def test_three_cells_of_a_clean_knockout_are_enough_for_the_floor_and_one_says_nothing() -> None:
+    problem = registry.make_problem("gene_expression[n_held_out=8,held_out_genes=unseen]", seed=0)
+    rng, targets = np.random.default_rng(0), np.array([held_out.targets for held_out in problem.held_out])
+    fitted = registry.make_method("low_variance").fit(problem.observed, rng=rng)
+    three, one = (
+        np.concatenate([fitted.adapt(Observed((h.environment(n),)), rng=rng).target_probability for h in problem.held_out])
+        for n in (3, 1)
+    )
+    assert (three[targets] == 1).all()
+    assert average_precision(targets, three) > 0.75  # what only activators reach may vanish with them
+    assert not one.any()
+
+
+def test_what_is_constant_everywhere_is_no_target_of_the_floor() -> None:
+    assert not fit(
+        "low_variance", Observed((Environment(np.zeros((5, 2))), Environment(np.zeros((5, 2)))))
+    ).target_probability.any()
 
 
 def test_sorting_by_variance_finds_a_chain_in_raw_units() -> None:
