@@ -90,13 +90,57 @@ def test_built_in_suites_are_valid(name):
     assert suite.description
 
 
-@pytest.mark.parametrize(
-    "name", ["ablation_metacadi", "calibration", "fewshot", "many_variables", "metacadi_linear", "metacadi_mlp", "misspecified"]
-)
-def test_every_problem_of_the_suites_around_metacadi_can_be_drawn(name, tmp_path):
-    planned = runner.plan(load_suite(name).changed(repetitions=1), output=tmp_path)
-    assert not [cell.skipped for cell in planned if cell.track == "unknown" and cell.skipped]
+SLOW = {"many_variables", "gene_expression", "protocol_dcdi", "stress"}
+SIMULATED = [name for name in suite_names() if name not in {"thousand_environments", "quick", "sachs"}]
+ALL_METHODS_RUN = {"ablation_metacadi", "calibration", "fewshot", "metacadi_linear", "metacadi_mlp", "misspecified"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SIMULATED])
+def test_every_problem_of_the_simulated_suites_can_be_drawn(name, tmp_path):
+    suite = load_suite(name)
+    once = [d.model_copy(update={"repetitions": 1}) for d in suite.datasets]
+    planned = runner.plan(suite.changed(datasets=once), output=tmp_path)
     assert {cell.problem.known["graph"] for cell in planned} == {"known"}
+    assert not [cell.problem.skipped for cell in planned if cell.problem.skipped]
+    if name in ALL_METHODS_RUN:
+        assert not [cell.skipped for cell in planned if cell.track == "unknown" and cell.skipped]
+
+
+def test_the_folds_of_the_sachs_suite_leave_each_condition_with_a_target_out_once(tmp_path):
+    suite = load_suite("sachs")
+    planned = runner.plan(suite, output=tmp_path)
+    assert not [cell.problem.skipped for cell in planned if cell.problem.skipped]
+    folds = [d.parameters for d in suite.datasets if "held_out_conditions" in d.parameters and "annotation" not in d.parameters]
+    assert sorted(fold["held_out_conditions"] for fold in folds) == [[3], [4], [5], [6], [7]]
+    for fold in folds:
+        assert sorted([*fold["conditions"], *fold["held_out_conditions"]]) == [1, 2, 3, 4, 5, 6, 7]
+    whole = [d.parameters for d in suite.datasets if "held_out_conditions" not in d.parameters]
+    defaults = {"reference": "consensus", "annotation": "wang2017"}
+    assert len({tuple((defaults | p).values()) for p in whole}) == 4
+    assert "not ranked" in suite.description
+
+
+@pytest.mark.parametrize("name", [name for name in suite_names() if name.startswith("protocol_")])
+def test_every_protocol_says_which_paper_it_follows_and_where_it_differs(name):
+    comments = "".join(line for line in suite_names()[name].read_text().splitlines() if line.startswith("#"))
+    assert "Follows" in comments
+    assert "On purpose different" in comments or "not comparable to the digit, since" in comments
+
+
+def test_the_score_of_bacadi_is_a_column_of_its_own_suite_alone():
+    with_extra = {name: load_suite(name).extra_metrics for name in suite_names() if load_suite(name).extra_metrics}
+    assert with_extra == {"protocol_bacadi": ("trapezoid_auprc_bacadi", "trapezoid_target_auprc_bacadi")}
+
+
+def test_every_curve_of_the_stress_suite_starts_from_the_problems_of_the_others():
+    """At strength 0 the synthetic ones are one and the same problem; along a curve a repetition keeps its seed."""
+    suite = load_suite("stress")
+    starts = [d for d in suite.datasets if d.point.value == 0]
+    assert len(starts) == 8
+    synthetic = {d.data_seed(suite.seed, 0) for d in suite.datasets if d.name == "synthetic"}
+    assert len(synthetic) == 1
+    assert len({str(d.parameters) for d in starts if d.name == "synthetic"}) == 1
+    assert all(len({d.data_seed(1, 0) for d in suite.datasets if d.point.curve == s.point.curve}) == 1 for s in starts)
 
 
 CURVES = """
