@@ -31,14 +31,10 @@ def curves_of(rows: pd.DataFrame, track: str) -> dict[str, pd.DataFrame]:
 
 
 def curve_boards(rows: pd.DataFrame, *, order: Sequence[str] = (), base: str = "") -> Iterator[PairedBoard]:
-    """A table per track, curve and metric (SHD and the average precision of targets), where some method has a value.
-
-    After the first track only methods that were told something have a row.
-    """
+    """A table per track, curve and metric (SHD and the average precision of targets), where some method has a value."""
     rows = check_rows(rows)
-    tracks = track_order(rows)
-    for track in tracks:
-        for curve, of_curve in curves_of(rows if track == tracks[0] else rows[was_told(rows)], track).items():
+    for track in track_order(rows):
+        for curve, of_curve in curves_of(rows, track).items():
             for metric in METRICS_OF_CURVES:
                 known = metric in of_curve and of_curve[metric].notna().any()
                 if known and not (track == "graph" and scores_the_graph(metric)):
@@ -68,7 +64,8 @@ def curve_board(
     methods = [*(m for m in order if m in present), *sorted(present - set(order))]
     keyed = {(e.method, e.quantity): e for e in numbers.itertuples(index=False)}
     quantities = list(dict.fromkeys(numbers["quantity"]))
-    columns = [Column("method", tuple(map(Cell, methods)), left=True)]
+    told = set(rows.loc[was_told(rows), "method"])
+    columns = [Column("method", tuple(Cell(m, mark=" †" if m in told else "") for m in methods), left=True)]
     for quantity in quantities:
         signed = not quantity.startswith(_AT)
         head = quantity.removeprefix(_AT)
@@ -84,6 +81,7 @@ def curve_board(
             "Means over the problems answered at each strength, with 95 % bootstrap intervals. Change: last strength minus "
             "first over the repetitions answered at both, whose draws are the same but for the factor; * where its interval "
             "leaves 0.",
+            *(["† was told the targets."] if told else []),
         ),
         scope={"track": track, "dataset": curve},
     )

@@ -138,6 +138,7 @@ def list_cells(suite: Suite, problems: Sequence[PlannedProblem]) -> list[Planned
         _plan_cell(suite, track, problem, item, capabilities[item.label], identities[item.name])
         for track in suite.tracks
         for problem in problems
+        if track in (problem.dataset.tracks or suite.tracks)
         for item in suite.methods
     ]
 

@@ -89,6 +89,8 @@ class DatasetItem(_Item):
     ----------
     repetitions : int, optional
         Replaces the suite's. Measured data are the same in each draw: 1.
+    tracks : list of {"unknown", "oracle", "graph"}
+        Those of the suite's tracks on which it runs; all by default.
     vary : mapping of str to list
         Makes this entry a curve, a dataset for each value: ``vary: {n_variables: [10, 20, 50]}``. The first parameter is the
         axis, whose values are rising numbers; further ones walk along, ``{n_variables: [10, 20], n_environments: [5, 10]}``.
@@ -97,6 +99,7 @@ class DatasetItem(_Item):
     """
 
     repetitions: Annotated[int, Field(ge=1)] | None = None
+    tracks: tuple[Track, ...] = ()
     vary: dict[str, Annotated[list[Any], Field(min_length=2)]] = Field(default_factory=dict)
     point: CurvePoint | None = None
 
@@ -127,6 +130,7 @@ class DatasetItem(_Item):
                 parameters={**self.parameters, **dict(zip(self.vary, values, strict=True))},
                 label=f"{self.label}, {axis}={values[0]:g}",
                 repetitions=self.repetitions,
+                tracks=self.tracks,
                 point=CurvePoint(curve=self.label, factor=axis, value=values[0], varied=tuple(self.vary)),
             )
             for values in zip(*self.vary.values(), strict=True)
@@ -171,8 +175,8 @@ class Suite(_Strict):
     plugins : list of path
         Files with further plugins, relative to the suite file.
     datasets, methods : list
-        ``name[param=value]``, or a mapping with ``name``, ``parameters``, ``label`` (for datasets also ``repetitions`` and
-        ``vary``, see :class:`DatasetItem`).
+        ``name[param=value]``, or a mapping with ``name``, ``parameters``, ``label`` (for datasets also ``repetitions``,
+        ``tracks`` and ``vary``, see :class:`DatasetItem`).
     base : str
         Label of a method to which reports compare all others, problem by problem; empty for none.
     extra_metrics : list of str
@@ -216,6 +220,10 @@ class Suite(_Strict):
                 raise ValueError(f"{kind}: the label '{twice[0]}' stands twice; give one of them its own 'label'")
         if len(set(self.tracks)) < len(self.tracks):
             raise ValueError("tracks: each track may stand once")
+        for item in self.datasets:
+            absent = next((track for track in item.tracks if track not in self.tracks), None)
+            if absent is not None:
+                raise ValueError(f"tracks: '{item.label}' is to run on the track '{absent}', which the suite does not have")
         labels = [item.label for item in self.methods]
         if self.base and self.base not in labels:
             close = nearest(self.base, labels)

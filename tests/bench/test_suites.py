@@ -175,6 +175,16 @@ def test_the_points_of_a_curve_share_their_seed_and_are_drawn_at_strength_zero_a
     assert plain.data_seed(1, 0) == data_seed(1, "synthetic", {}, 0)
 
 
+def test_a_dataset_runs_on_its_own_tracks_alone(write, tmp_path):
+    text = "tracks: [unknown, oracle]" + CURVES.replace("parameters: {n_variables: 5}", "tracks: [oracle]")
+    planned = runner.plan(load_suite(write(text)), output=tmp_path)
+    assert {(cell.track, cell.problem.dataset.label) for cell in planned if "drift" in cell.problem.dataset.label} == {
+        ("oracle", "drift, drift=0"),
+        ("oracle", "drift, drift=0.5"),
+    }
+    assert {cell.track for cell in planned if cell.problem.dataset.label == "synthetic"} == {"unknown", "oracle"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -184,6 +194,7 @@ def test_the_points_of_a_curve_share_their_seed_and_are_drawn_at_strength_zero_a
         (("[3, 5, 9]", "[3, 5]"), "vary: 'n_environments' needs as many values as 'n_variables', 3, got 2"),
         (("drift: [0, 0.5]", "drfit: [0, 0.5]"), "'drfit'; did you mean 'drift'"),
         (("[0, 0.5]", "[-1, 0.5]"), "datasets: the 'drift' parameter .*greater than or equal to 0"),
+        (("vary: {drift", "tracks: [oracle], vary: {drift"), "tracks: 'drift, drift=0' is to run on the track 'oracle', which"),
         (("vary: {drift", "varry: {drift"), r"unknown key 'datasets\[0\]\.varry'; did you mean 'vary'"),
         (
             ("methods: [empty]", "methods: [empty]\nextra_metrics: [trapezoid]"),
