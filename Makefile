@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export NUMBA_NUM_THREADS := 1
 
-.PHONY: bench test test-slow lint perf lock clean
+.PHONY: bench test test-slow check lint perf lock clean
 
 bench: $(VENV)/.installed
 	$(BIN)/python run_bench.py run quick
@@ -19,6 +19,10 @@ test: $(VENV)/.installed lint
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m slow
+
+# Scores against the committed baseline; where they change on purpose: make check UPDATE='--update --reason "why"'
+check: $(VENV)/.installed
+	$(BIN)/python run_bench.py check regression --baseline results/baselines/regression.json $(UPDATE)
 
 # Speeds by group, slowest as a multiple of the fastest in brackets; one process, so that nothing disturbs.
 perf: $(VENV)/.installed

@@ -182,5 +182,6 @@ ROW_COLUMNS: dict[str, str] = {
     "undefined": "JSON: metric -> why it is NaN",
     "cell": "hash of the cell on disk",
     "fingerprint": "content hash of the problem as the methods saw it",
+    "checksum": "a number that equal problems share up to rounding, on any machine; missing in runs of earlier versions",
 }
 """Columns that are not metrics, with their meaning. Every metric of ``METRICS`` and every few-shot column follows them."""

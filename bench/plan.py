@@ -154,7 +154,7 @@ def _plan_cell(
         able,
         targets_given=track == "oracle" and able.targets != "ignored" and not skipped,
         graph_given=track == "graph" and not skipped,
-        method_seed=method_seed(problem.data_seed, item.name, item.parameters),
+        method_seed=method_seed(problem.data_seed, item.name, item.parameters, suite.reseed),
         identity=identity,
         skipped=skipped,
     )
@@ -236,6 +236,7 @@ def _known(problem: Problem, prepared: Prepared) -> dict[str, Any]:
     seen = registry.with_sortability(prepared.problem)
     return {
         "fingerprint": seen.fingerprint,
+        "checksum": seen.checksum(),
         "targets_known": problem.truth is not None and problem.truth.targets is not None,
         "graph": told_graph(problem.truth),
         "n_variables": seen.observed.n_variables,

@@ -90,6 +90,7 @@ def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> d
         "undefined": "{}",
         "cell": plan.cell,
         "fingerprint": known.get("fingerprint", ""),
+        "checksum": known.get("checksum", math.nan),
     }
     if record["status"] in FAILURES:
         row |= {k: record[k] if record[k] is not None else math.nan for k in ("fit_seconds", "adapt_seconds", "peak_rss_mb")}

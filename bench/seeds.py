@@ -51,9 +51,10 @@ def data_seed(seed: int, dataset: str, parameters: Mapping[str, Any], repetition
     return derive_seed("data", seed, dataset, dict(parameters), repetition)
 
 
-def method_seed(problem_seed: int, method: str, parameters: Mapping[str, Any]) -> int:
-    """Seed of one method on one problem: the data seed, and the method's name and parameters."""
-    return derive_seed("method", problem_seed, method, dict(parameters))
+def method_seed(problem_seed: int, method: str, parameters: Mapping[str, Any], reseed: int = 0) -> int:
+    """Seed of one method on one problem: the data seed, the method's name and parameters, and ``reseed`` unless that is 0."""
+    again = ("reseed", reseed) if reseed else ()
+    return derive_seed("method", problem_seed, method, dict(parameters), *again)
 
 
 def generator(*axes: Any) -> np.random.Generator:

@@ -439,12 +439,13 @@ def _summary(
         }
     )
     better = info(metric).better
-    verdicts = (_verdict(e, better, e.method == first, bool(missed[e.method].any())) for e in _entries(frame))
+    verdicts = (_verdict(e, better, e.method == first, bool(missed[e.method].any())) for e in entries(frame))
     frame["verdict"] = list(verdicts)
     return frame
 
 
-def _entries(frame: pd.DataFrame) -> Iterator[Any]:
+def entries(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a frame, columns as attributes."""
     return frame.itertuples(index=False)
 
 
@@ -544,7 +545,7 @@ def _differences(
     )
     missed = (failed & value[[base]].notna().to_numpy()).any()
     better = info(metric).better
-    frame["verdict"] = [_verdict(e, better, e.method == base, bool(missed[e.method])) for e in _entries(frame)]
+    frame["verdict"] = [_verdict(e, better, e.method == base, bool(missed[e.method])) for e in entries(frame)]
     frame = frame.rename(columns={"difference": "effect", "difference_low": "low", "difference_high": "high"})
     if is_ratio:
         frame[["effect", "low", "high"]] = np.exp(frame[["effect", "low", "high"]])

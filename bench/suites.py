@@ -162,6 +162,8 @@ class Suite(_Strict):
         Root of every seed.
     repetitions : int
         Draws per dataset.
+    reseed : int
+        Another number gives the methods other seeds on the same problems: what changes then is their own chance.
     tracks : list of {"unknown", "oracle", "graph"}
         "unknown" hides targets and graph; "oracle" tells the targets to the methods that can use them, marked in every table;
         "graph" tells the true graph, hides the targets, and skips the methods that cannot use it.
@@ -187,6 +189,7 @@ class Suite(_Strict):
     description: str = ""
     seed: int = 0
     repetitions: Annotated[int, Field(ge=1)] = 1
+    reseed: Annotated[int, Field(ge=0)] = 0
     tracks: Annotated[tuple[Track, ...], Field(min_length=1)] = ("unknown",)
     preprocessing: Preprocessing = Preprocessing()
     timeout: Annotated[float, Field(gt=0)] | None = 300.0

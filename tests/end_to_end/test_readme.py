@@ -1,11 +1,13 @@
 """What the README tells the reader to type works as it stands there."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from bench import cli, registry
 from bench.suites import load_suite
@@ -58,11 +60,30 @@ def test_the_dataset_keeps_every_promise(monkeypatch, tmp_path, capsys):
 
 
 def test_the_suite_is_valid(tmp_path):
-    (text,) = _blocks("yaml")
+    (text,) = (block for block in _blocks("yaml") if "datasets:" in block)
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     suite = load_suite(path)
     assert [m.label for m in suite.methods] == ["ut_igsp", "UT-IGSP, observational only"]
+
+
+def test_the_job_for_a_build_server_runs_and_fails_on_a_regression(plugin, monkeypatch, tmp_path, capsys):
+    (text,) = (block for block in _blocks("yaml") if "jobs:" in block)
+    assert len(text.splitlines()) <= 12
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    (command,) = (step["run"] for step in job["steps"] if "run_bench.py" in step.get("run", ""))
+    arguments = shlex.split(command.partition("run_bench.py ")[2])
+    monkeypatch.chdir(tmp_path)
+    suite = {"repetitions": 2, "datasets": ["synthetic[n_variables=4]"], "methods": ["marginal", "follow"]}
+    Path("benchmark").mkdir()
+    Path("benchmark/mine.yaml").write_text(yaml.safe_dump(suite | {"plugins": [str(plugin)]}))
+    assert _call(monkeypatch, *arguments, "-j", "1") == 2  # no baseline yet
+    assert _call(monkeypatch, *arguments[:4], "--update", "--reason", "the first", "--reseeds", "0", "-j", "1") == 0
+    assert _call(monkeypatch, *arguments, "-j", "1") == 0
+    plugin.write_text(plugin.read_text().replace("scores = np.minimum(", "scores = 1 - np.minimum("))
+    capsys.readouterr()
+    assert _call(monkeypatch, *arguments, "-j", "1") == 1
+    assert "::error title=cadibench accuracy::follow (unknown)" in capsys.readouterr().out
 
 
 def test_every_command_names_what_exists():
