@@ -15,7 +15,8 @@ import pandas as pd
 from bench.columns import info, parse_few_shot, scores_the_graph
 from bench.footnotes import failure_notes
 from bench.labels import ARROWS, NOTHING, TRACK_TITLES, format_interval, format_value, short_label, slug
-from bench.statistics import MINIMUM_PAIRS, check_rows, differences_to, metrics_of, shares
+from bench.paired_tests import LEVEL, smallest_p
+from bench.statistics import check_rows, differences_to, metrics_of, shares
 from bench.tables import Board, Cell, Column
 
 COMPARED_FIRST = ("shd", "edge_average_precision", "target_f1")
@@ -101,9 +102,7 @@ def difference_board(
     rows = check_rows(rows)
     rows = rows[(rows["track"] == track) & ((dataset is None) | (rows["dataset"].astype(str) == dataset))]
     ran = rows[rows["status"] != "skipped"]
-    known = metrics_of(ran)
-    wanted = [*COMPARED_FIRST, *few_shot_columns(ran), *COMPARED_LAST]
-    metrics = [m for m in wanted if m in known and not (track == "graph" and scores_the_graph(m))]
+    metrics = compared_metrics(ran, track)
     found = differences_to(rows, base, metrics)
     keyed = {(e.method, e.metric): e for e in found.itertuples(index=False)}
     present = list(dict.fromkeys(found["method"]))
@@ -124,6 +123,13 @@ def difference_board(
     )
 
 
+def compared_metrics(rows: pd.DataFrame, track: str) -> list[str]:
+    """What methods are compared in, of what some row has a value of."""
+    known = metrics_of(rows)
+    wanted = [*COMPARED_FIRST, *few_shot_columns(rows), *COMPARED_LAST]
+    return [m for m in wanted if m in known and not (track == "graph" and scores_the_graph(m))]
+
+
 def _head(metric: str) -> str:
     return _HEADS.get(metric, short_label(metric)) + ARROWS[info(metric).better]
 
@@ -134,7 +140,7 @@ def _effect(entry: Any) -> Cell:
         return Cell(format_value(entry.mean, entry.metric))
     if not entry.n_paired:
         return Cell(NOTHING)
-    mark = "*" if entry.verdict in ("better", "worse", "differs") else ""
+    mark = "*" if entry.p_holm <= LEVEL else ""
     if entry.scale == "ratio":
         interval = f"[{entry.low:.3g}, {entry.high:.3g}]" if pd.notna(entry.low) else ""
         return Cell(f"×{entry.effect:.3g}", interval, mark)
@@ -147,14 +153,26 @@ def _difference_notes(rows: pd.DataFrame, found: pd.DataFrame, base: str, n_prob
     notes = [
         f"First row: means of {base}. Below: method minus {base}, mean over the problems that both answered, with 95 % "
         "bootstrap intervals over problems within datasets; times as ratios to it (geometric means).",
-        f"* the interval excludes 0 (a ratio of 1) over at least {MINIMUM_PAIRS} problems; not adjusted for the number of "
-        "comparisons.",
+        _tested(found),
     ]
     others = found[(found["method"] != base) & (found["n_paired"] > 0) & (found["n_paired"] < n_problems)]
     by_metric = {str(metric): of["n_paired"] for metric, of in others.groupby("metric", sort=False)}
     fewer = [f"{_HEADS.get(metric, short_label(metric))} {_span(counts)}" for metric, counts in by_metric.items()]
     notes += [f"Fewer pairs than problems: {', '.join(fewer)}."] if fewer else []
     return notes + failure_notes(rows)
+
+
+def _tested(found: pd.DataFrame) -> str:
+    """What the star means, for how many comparisons, and which were not tested."""
+    compared = found[(found["verdict"] != "first") & (found["n_paired"] > 0)]
+    family = f"Holm's correction for the {len(compared)} comparisons of this table"
+    tested = compared["p_holm"].notna()
+    few = compared.loc[~tested, "n_paired"]
+    pairs = f"{_span(few).strip('()')} pairs, which allow no p below {smallest_p(int(few.max())):.2g}" if len(few) else ""
+    if not tested.any():
+        return f"No test: {family} leaves no chance to {pairs}."
+    untested = f"; no test of {len(few)} with {pairs}" if pairs else ""
+    return f"* p ≤ {LEVEL:g} of random sign flips of the differences, after {family}{untested}."
 
 
 def _span(counts: pd.Series[int]) -> str:

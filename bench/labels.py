@@ -39,6 +39,13 @@ def track_order(rows: pd.DataFrame) -> list[str]:
     return sorted(map(str, rows["track"].unique()), key=lambda track: (track != "unknown", track))
 
 
+def base_of(rows: pd.DataFrame) -> str:
+    """The method to which a suite compares all others, where it ran beside any; empty for none."""
+    base = next((str(b) for b in rows["base"].dropna() if b), "") if "base" in rows else ""
+    ran = set(rows.loc[rows["status"] != "skipped", "method"])
+    return base if base in ran and len(ran) > 1 else ""
+
+
 def was_told(rows: pd.DataFrame) -> pd.Series[bool]:
     """Which rows are of methods that were told targets or graph, bool by row."""
     return pd.DataFrame({c: rows[c].eq(True) for c in ("targets_given", "graph_given") if c in rows}, rows.index).any(axis=1)

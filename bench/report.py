@@ -20,7 +20,7 @@ from bench.errors import InputError
 from bench.estimates import estimate_tables
 from bench.files import write_atomic
 from bench.footnotes import failure_notes
-from bench.labels import SORT_BY, track_order, was_told
+from bench.labels import SORT_BY, base_of, track_order, was_told
 from bench.plots import few_shot_sizes, write_plots
 from bench.statistics import check_metric, check_rows, metrics_of
 from bench.table_files import write_tables
@@ -108,7 +108,7 @@ def write_report(
     scored = rows[~_keys(rows).isin(unscored)]
     sort_by = sort_by or next((m for m in (SORT_BY, *DEFAULT_METRICS) if m in metrics_of(scored)), SORT_BY)
 
-    boards = [*_boards(scored, sort_by), *_comparisons(scored, order), *curve_boards(scored, order=order, base=_base(scored))]
+    boards = [*_boards(scored, sort_by), *_comparisons(scored, order), *curve_boards(scored, order=order, base=base_of(scored))]
     _print_boards([b for b in boards if _is_printed(b, sort_by, per_dataset)], console)
     if edges is not None and len(unscored):
         _print_estimates(rows[_keys(rows).isin(unscored)], edges[_keys(edges).isin(unscored)], targets, console)
@@ -184,7 +184,7 @@ def _boards(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
 
 def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
     """Paired differences to the base of the suite, per track and dataset, and one track as a share of another."""
-    base = _base(rows)
+    base = base_of(rows)
     for track in track_order(rows):
         ran = rows[(rows["track"] == track) & (rows["status"] != "skipped")]
         datasets = sorted(map(str, ran.loc[ran["method"] == base, "dataset"].unique()))
@@ -195,10 +195,6 @@ def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
     share = share_board(rows)
     if share is not None:
         yield share
-
-
-def _base(rows: pd.DataFrame) -> str:
-    return next((str(b) for b in rows["base"].dropna() if b), "") if "base" in rows else ""
 
 
 def _few_shot_board(rows: pd.DataFrame, track: str) -> Iterator[Leaderboard]:

@@ -64,6 +64,7 @@ def run(
     datasets: Sequence[str] = (),
     retry_failed: bool = False,
     scheduler: str | None = None,
+    reuse: Sequence[Path] = (),
     watch: Watcher | None = None,
 ) -> pd.DataFrame:
     """Run a suite and return its rows; what is stored already is not computed again.
@@ -81,6 +82,8 @@ def run(
         Compute stored cells again that did not end ok.
     scheduler : str, optional
         Address of a Dask scheduler whose workers see ``output``; ``jobs`` is then ignored.
+    reuse : sequence of path
+        Other run directories whose cells are taken over instead of computed, where they ended ok.
     watch : callable, optional
         Told of each finished step as a :class:`Progress`.
 
@@ -106,6 +109,7 @@ def run(
         planned = _plan(directory, specification, each, watch)
         _clean(directory)
         write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
+        _take_over(directory, planned, reuse)
         _compute(directory, specification, planned, retry_failed, each, jobs, watch)
         return _score(directory, specification, planned, each, watch)
 
@@ -128,6 +132,14 @@ def _plan(directory: Path, suite: Suite, each: Map, watch: Watcher | None) -> li
         _tell(watch, Progress("problems", len(problems), len(tasks), last=done.dataset.label))
     ordered = [problems[dataset.label, repetition] for _, _, _, dataset, repetition in tasks]
     return list_cells(suite, ordered)
+
+
+def _take_over(directory: Path, planned: Sequence[PlannedCell], reuse: Sequence[Path]) -> None:
+    others = [run for run in reuse if run.resolve() != directory]
+    for cell in pending(directory, planned) if others else ():
+        source = next((run for run in others if store.cell_status(run, cell.cell) == "ok"), None)
+        if source is not None:
+            store.copy_cell(source, directory, cell.cell)
 
 
 def _compute(

@@ -36,6 +36,7 @@ from scipy import stats
 
 from bench.columns import EXTRA_METRICS, FAILURES, METRICS, STATUSES, info, parse_few_shot
 from bench.errors import InputError, UnknownName
+from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
 from bench.seeds import generator
 
 FloatArray = npt.NDArray[np.float64]
@@ -490,8 +491,9 @@ def differences_to(
     DataFrame
         One row per method (the base first) and metric: ``method``, ``metric``, ``mean`` and ``base_mean`` (over all that each
         answered), ``scale`` ("difference", or "ratio" for costs), ``effect`` (mean of method minus base; for a ratio the
-        geometric mean of method / base) with ``low`` and ``high``, ``n_paired``, ``failures``, and ``verdict``: "first" for the
-        base itself, the rest as for :func:`compare`.
+        geometric mean of method / base) with ``low`` and ``high``, ``n_paired``, ``failures``, ``p`` of a two-sided test by
+        sign flips, ``p_holm`` (corrected for all methods and metrics of this frame; NaN without a test), and ``verdict``:
+        "first" for the base itself, the rest as for :func:`compare`.
 
     Raises
     ------
@@ -516,9 +518,17 @@ def differences_to(
     parts = [_differences(_values(ran, m), failed, base, m, confidence, resamples) for m in metrics]
     order = [base, *sorted(set(map(str, ran["method"])) - {base})]
     found = pd.concat(parts, ignore_index=True)
+    found["p_holm"] = _corrected(found)
     found["method"] = pd.Categorical(found["method"], order)
     found["metric"] = pd.Categorical(found["metric"], list(metrics))
     return found.sort_values(["method", "metric"]).reset_index(drop=True).astype({"method": "str", "metric": "str"})
+
+
+def _corrected(found: pd.DataFrame) -> FloatArray:
+    """P-values of a whole table after Holm; none where so few pairs could never reach the level among its comparisons."""
+    compared = (found["verdict"] != "first") & (found["n_paired"] > 0)
+    possible = found["n_paired"].map(lambda n: smallest_p(n) * compared.sum() <= LEVEL) & compared
+    return holm(found["p"].where(possible.astype(bool)))
 
 
 def _differences(
@@ -541,6 +551,7 @@ def _differences(
             "difference_high": high,
             "n_paired": difference.notna().sum().to_numpy(),
             "failures": failed.sum().to_numpy(),
+            "p": [sign_flip_p(column) for column in difference.to_numpy().T],
         }
     )
     missed = (failed & value[[base]].notna().to_numpy()).any()

@@ -277,7 +277,7 @@ def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | 
     Where another run in the same directory has stored the cell meanwhile, and well, that one stays.
     """
     final = cell_path(run, cell)
-    temporary = final.with_name(f".{cell}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _beside(final)
     temporary.mkdir(parents=True)
     stamped = {
         "schema_version": SCHEMA_VERSION,
@@ -289,13 +289,34 @@ def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | 
         if result is not None:
             write_atomic(temporary / "result.npz", _npz(_result_arrays(result)))
         write_atomic(temporary / "record.json", json.dumps(stamped, indent=1, default=str))
-        while not _renamed(temporary, final) and cell_status(run, cell) != "ok":
-            former = final.with_name(f".{cell}.{uuid.uuid4().hex[:8]}.tmp")
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(final, former)
-            shutil.rmtree(former, ignore_errors=True)
+        _put(temporary, run, cell)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def copy_cell(source: Path, run: Path, cell: str) -> None:
+    """Take over a cell that another run has stored: under its hash it is what this run would compute."""
+    temporary = _beside(cell_path(run, cell))
+    try:
+        shutil.copytree(cell_path(source, cell), temporary)
+        _put(temporary, run, cell)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(final: Path) -> Path:
+    """A name of its own for a folder that is to become ``final``."""
+    return final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _put(temporary: Path, run: Path, cell: str) -> None:
+    """Give a finished folder its name; a former cell that is not ok gives way."""
+    final = cell_path(run, cell)
+    while not _renamed(temporary, final) and cell_status(run, cell) != "ok":
+        former = _beside(final)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(final, former)
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def _renamed(source: Path, final: Path) -> bool:

@@ -8,6 +8,7 @@ from bench.plots.curves import plot_curves
 from bench.plots.data import few_shot_sizes, method_order
 from bench.plots.few_shot import plot_few_shot
 from bench.plots.files import FEW_SHOT_METRICS, SCORE_METRICS, Plots, save, write_plots
+from bench.plots.forest import plot_differences
 from bench.plots.heat_map import plot_edges
 from bench.plots.reliability import expected_calibration_error, plot_reliability
 from bench.plots.run_time import plot_run_time
@@ -26,6 +27,7 @@ __all__ = [
     "method_order",
     "method_styles",
     "plot_curves",
+    "plot_differences",
     "plot_edges",
     "plot_few_shot",
     "plot_reliability",

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 from bench.columns import scores_the_graph
 from bench.files import write_atomic
-from bench.labels import SORT_BY, slug, track_order, was_told
+from bench.labels import SORT_BY, base_of, slug, track_order, was_told
 from bench.plots.curves import plot_curves
 from bench.plots.data import few_shot_sizes, method_order
 from bench.plots.few_shot import plot_few_shot
+from bench.plots.forest import plot_differences
 from bench.plots.heat_map import plot_edges
 from bench.plots.reliability import plot_reliability
 from bench.plots.run_time import plot_run_time
@@ -100,6 +101,9 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
         if "curve" in rows and rows["curve"].fillna("").ne("").any():
             for metric in shown:
                 yield f"curves-{track}-{metric}", partial(plot_curves, rows, metric, **look_of)
+        base = base_of(rows[rows["track"] == track])
+        if base:
+            yield f"differences-{track}", partial(plot_differences, rows, base, track=track, order=order)
         if track == first:
             for metric in FEW_SHOT_METRICS:
                 if few_shot_sizes(rows, metric):

@@ -75,6 +75,22 @@ def test_under_six_pairs_nothing_is_marked():
     assert "*" not in "".join(texts(difference_board(ablation(5), "whole", track="unknown"), "cut").values())
 
 
+def test_marks_are_corrected_for_the_whole_table_and_tests_without_a_chance_are_not_run():
+    rows = ablation()
+    found = differences_to(rows, "whole", ["shd", "target_f1", "fit_seconds"]).query("method == 'cut'").set_index("metric")
+    # Eight differences of one sign have a two-sided p of 2/2^8; Holm over the three comparisons of the table.
+    assert found.loc["target_f1", "p"] == 2 / 2**8
+    assert found.loc["target_f1", "p_holm"] == pytest.approx(3 * 2 / 2**8)
+    assert found.loc["shd", "p_holm"] == 1
+    board = difference_board(rows, "whole", track="unknown")
+    assert "Holm's correction for the 3 comparisons of this table." in " ".join(board.notes)
+    # Seven pairs: p >= 1/64, three times that is no longer at most .05 ... .0469; six: .094.
+    seven, six = (difference_board(ablation(n), "whole", track="unknown") for n in (7, 6))
+    assert "*" in texts(seven, "cut")["target F1 ↑"]
+    assert "*" not in "".join(texts(six, "cut").values())
+    assert "leaves no chance to 6 pairs, which allow no p below 0.031" in " ".join(six.notes)
+
+
 def test_every_format_shows_the_numbers_of_the_statistics():
     rows = rows_frame(("empty", "ut_igsp", "gies"), repetitions=6)
     board = difference_board(rows, "ut_igsp", track="unknown", dataset="sf")

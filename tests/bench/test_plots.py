@@ -17,6 +17,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench.differences import compared_metrics
 from bench.errors import InputError
 from bench.plots import (
     NothingToPlot,
@@ -25,6 +26,7 @@ from bench.plots import (
     few_shot_sizes,
     method_order,
     method_styles,
+    plot_differences,
     plot_edges,
     plot_few_shot,
     plot_reliability,
@@ -34,7 +36,7 @@ from bench.plots import (
     title_of,
     write_plots,
 )
-from bench.statistics import compare
+from bench.statistics import compare, differences_to
 
 SHD = "shd_interventional"
 METHODS = ("empty", "marginal", "ut_igsp[alpha=0.001,bootstrap=20]", "gies")
@@ -574,3 +576,32 @@ def test_a_run_of_the_oracle_track_alone_has_its_plots(tmp_path):
 def test_datasets_without_a_score_have_no_panel():
     rows = pd.concat([table({"a": [1.0, 2.0]}), table({"a": [np.nan]}, dataset="own")])
     assert list(panels(plot_scores(rows, SHD, track="unknown"))) == ["er"]
+
+
+# --- differences ------------------------------------------------------------------------------------------------------
+
+
+def test_the_forest_shows_the_differences_of_the_table_filled_where_it_has_a_star():
+    rows = rows_frame(METHODS, repetitions=8).assign(base="marginal")
+    figure = plot_differences(rows, "marginal", track="unknown", order=["gies"])
+    found = differences_to(rows, "marginal", compared_metrics(rows, "unknown")).set_index(["method", "metric"])
+    heads = {"SHD ↓": "shd", "edge AP ↑": "edge_average_precision", "fit time (s) ↓": "fit_seconds"}
+    axes_by_head = {axes.get_title(): axes for axes in figure.axes}
+    for head, metric in heads.items():
+        artists = {line.get_gid(): line for line in axes_by_head[head].lines if line.get_gid()}
+        for method in set(METHODS) - {"marginal"}:
+            entry = found.loc[(method, metric)]
+            assert artists[f"point {method}"].get_xdata()[0] == pytest.approx(entry["effect"])
+            assert list(artists[f"interval {method}"].get_xdata()) == pytest.approx([entry["low"], entry["high"]])
+            assert (artists[f"point {method}"].get_markerfacecolor() != "white") == (entry["p_holm"] <= 0.05)
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "gies"
+    assert "16 problems" in title_of(figure)
+
+
+def test_only_a_run_with_a_base_has_a_forest(tmp_path):
+    rows = rows_frame(METHODS[:2], ["er"], repetitions=2, sizes=())
+    for base, expected in (("", False), ("marginal", True)):
+        names = {p.name for p in write_plots(rows.assign(base=base), tmp_path / f"plots{base}").written}
+        assert ("differences-unknown.png" in names) == expected
+    with pytest.raises(NothingToPlot, match="no method ran beside the base"):
+        plot_differences(rows[rows["method"] == "empty"], "empty", track="unknown")
