@@ -100,6 +100,7 @@ def _curves(suite: Suite, vary: str) -> list[dict[str, Any]]:
             "parameters": {k: v for k, v in item.parameters.items() if k != factor},
             "label": f"{item.label} along {factor}",
             "repetitions": item.repetitions,
+            "tracks": item.tracks,
             "vary": {factor: values},
         }
         for item in suite.datasets

@@ -32,7 +32,7 @@ def test_changes_of_any_method_are_compared_with_it_and_the_cells_of_the_base_ar
     status, out, err = call("ablate", suite, "-m", "marginal", "-c", "alpha=0.5", "-c", "alpha=0.2", "-j", "1")
     assert (status, err) == (0, "")
     assert "difference to marginal" in out
-    assert sorted(set(label.partition(" · ")[2] for label in computed)) == ["alpha=0.2", "alpha=0.5"]
+    assert sorted({label.partition(" · ")[2] for label in computed}) == ["alpha=0.2", "alpha=0.5"]
     run = Path("results/runs/ablation_small_marginal")
     rows = pd.read_parquet(run / "rows.parquet")
     assert set(rows["method"]) == {"marginal", "alpha=0.5", "alpha=0.2"}
