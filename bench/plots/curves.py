@@ -63,8 +63,7 @@ def plot_curves(
             panel_title(axes, curve, int(of_curve["repetition"].nunique()), 3.2)
             axes.set_xlabel(str(of_curve["factor"].iloc[0]))
             axes.set_ylabel(axis_label(metric) if i % n_columns == 0 else "")
-        for axes in figure.axes:  # at last: the panels share their scale
-            set_limits(axes, metric, "y")
+        set_limits(figure.axes[0], metric, "y")  # once and at last: the panels share their scale
         add_legend(figure, labels, styles, lines=True)
     return figure
 

@@ -112,6 +112,7 @@ def test_the_plot_shows_the_means_against_the_values_in_a_panel_per_curve():
     assert [a.get_title().split(" (")[0] for a in (drift, hidden)] == ["drift", "hidden cause"]
     assert [a.get_xlabel() for a in (drift, hidden)] == ["drift", "confounding"]
     assert hidden.get_ylim() == drift.get_ylim()
+    assert hidden.get_ylim()[1] < 1.2 * max(c.lines[0].get_ydata().max() for c in drift.containers + hidden.containers) + 30
     drawn = {c.get_label(): c.lines[0] for c in hidden.containers if isinstance(c, ErrorbarContainer)}
     assert set(drawn) == set(LOSS)
     for method, line in drawn.items():
