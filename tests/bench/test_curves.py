@@ -112,7 +112,9 @@ def test_the_plot_shows_the_means_against_the_values_in_a_panel_per_curve():
     assert [a.get_title().split(" (")[0] for a in (drift, hidden)] == ["drift", "hidden cause"]
     assert [a.get_xlabel() for a in (drift, hidden)] == ["drift", "confounding"]
     assert hidden.get_ylim() == drift.get_ylim()
-    assert hidden.get_ylim()[1] < 1.2 * max(c.lines[0].get_ydata().max() for c in drift.containers + hidden.containers) + 30
+    bars = [c for axes in (drift, hidden) for c in axes.containers if isinstance(c, ErrorbarContainer)]
+    top = max(end[:, 1].max() for bar in bars for line in bar.lines[2] for end in line.get_segments())
+    assert top < hidden.get_ylim()[1] < 1.15 * top
     drawn = {c.get_label(): c.lines[0] for c in hidden.containers if isinstance(c, ErrorbarContainer)}
     assert set(drawn) == set(LOSS)
     for method, line in drawn.items():
