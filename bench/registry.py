@@ -53,6 +53,7 @@ class Entry:
     capabilities: Capabilities | None = None
     builds_on: tuple[str, ...] = ()
     tags: frozenset[str] = frozenset()
+    golden: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def register_method(name: str) -> Callable[[MethodClass], MethodClass]:
 
 
 def register_dataset(
-    name: str, *, meta: Meta, tags: frozenset[str] | set[str] = frozenset()
+    name: str, *, meta: Meta, tags: frozenset[str] | set[str] = frozenset(), golden: str = ""
 ) -> Callable[[DatasetFunction], DatasetFunction]:
     """Function decorator: make ``function(rng, **parameters) -> Problem`` known under ``name``.
 
@@ -126,11 +127,14 @@ def register_dataset(
     meta : Meta
         Summary, reference, licence.
     tags : set of str
-        ``"real"`` for measured data.
+        ``"real"`` for measured data, ``"linear"`` where every mechanism is linear with noise of constant variance.
+    golden : str
+        Digest of the problem of seed 0 under the defaults, as ``test-plugin`` tells it: where it is given, a change of the
+        dataset, on purpose or by another version of a package, does not go unnoticed.
     """
 
     def decorate(function: DatasetFunction) -> DatasetFunction:
-        _add(_entry("dataset", name, function, meta, function, skip=1, tags=frozenset(tags)))
+        _add(_entry("dataset", name, function, meta, function, skip=1, tags=frozenset(tags), golden=golden))
         return function
 
     return decorate

@@ -50,6 +50,8 @@ def data_file(network: Network) -> DataFile:
         known="graph and targets, exactly: the samples were drawn from the fitted network",
         not_known="whether the fitted graph is that of the organism: it was learned from data, its interventions are ours",
     ),
+    tags={"linear"},
+    golden="d9d2dabb5685ab7f",
 )
 def fitted(
     rng: np.random.Generator,

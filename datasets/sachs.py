@@ -138,6 +138,7 @@ ConditionNumber = Annotated[int, Ge(1), Le(9)]
         not_known="the true graph (feedback is likely), off-target effects, and reagents that change activity, not abundance",
     ),
     tags={"real"},
+    golden="85643ae3b76dee88",
 )
 def sachs(
     rng: np.random.Generator,

@@ -13,7 +13,8 @@ import numpy as np
 
 from bench import registry
 from bench.errors import BenchError
-from bench.testing import compare, fresh_process
+from bench.testing import compare, fresh_process, truth_checks
+from bench.testing.golden import golden_digest
 from bench.testing.method_checks import require_annotations, require_summary
 from bench.testing.observe import Observation, observe, seed_global_generators
 from bench.testing.report import CheckFailed
@@ -41,8 +42,12 @@ def checks_for_dataset(choice: registry.Choice) -> Iterator[tuple[str, Check]]:
         check_targets_are_not_told,
         check_observational_environments_have_no_targets,
         check_held_out_samples_are_finite,
+        check_names_are_distinct,
     )
-    if "real" not in registry.entry("dataset", choice.name).tags:
+    entry = registry.entry("dataset", choice.name)
+    if entry.golden and not choice.parameters:
+        yield from _named(check_golden_digest)
+    if "real" not in entry.tags:
         yield from _named(
             check_seeds_give_other_problems,
             check_parameters_matter,
@@ -50,7 +55,12 @@ def checks_for_dataset(choice: registry.Choice) -> Iterator[tuple[str, Check]]:
             check_held_out_samples_are_fresh,
             check_variable_order_tells_nothing,
             check_target_order_tells_nothing,
+            check_interventional_environments_have_targets,
+            truth_checks.check_what_targets_do_not_reach_is_invariant,
+            truth_checks.check_targets_change,
         )
+        if truth_checks.is_linear(choice):
+            yield from _named(truth_checks.check_mechanisms_of_non_targets_are_invariant)
 
 
 def _named(*checks: Check) -> Iterator[tuple[str, Check]]:
@@ -128,6 +138,16 @@ def _fingerprint_in_fresh_process(*, name: str, parameters: Mapping[str, Any], s
     return registry.make_problem(name, seed=seed, **parameters).fingerprint
 
 
+def check_golden_digest(choice: registry.Choice) -> None:
+    """The problem of seed 0 is the one that was registered, whatever machine and versions; see ``bench.testing.golden``."""
+    declared, found = registry.entry("dataset", choice.name).golden, golden_digest(_problem(choice))
+    if declared != found:
+        raise CheckFailed(
+            f"the problem of seed 0 has the digest '{found}', not '{declared}'; if it changed on purpose, register the new one "
+            "and say so in the changelog"
+        )
+
+
 def check_global_random_state_is_untouched(choice: registry.Choice) -> None:
     """``random``, ``numpy.random`` and torch's generator are neither read nor changed."""
     first, second = _observation(choice, global_seed=1), _observation(choice, global_seed=2)
@@ -187,6 +207,23 @@ def check_observational_environments_have_no_targets(choice: registry.Choice) ->
     for number, environment in enumerate(problem.observed.environments):
         if environment.is_observational and targets is not None and targets[number].any():
             raise CheckFailed(f"environment {number} is called observational, but the truth gives it a target")
+
+
+def check_interventional_environments_have_targets(choice: registry.Choice) -> None:
+    """An environment called not observational has a target; one that may have none leaves it open."""
+    problem = _problem(choice)
+    targets = _truth(choice, 0)[1]
+    for number, environment in enumerate(problem.observed.environments):
+        if environment.is_observational is False and not targets[number].any():
+            raise CheckFailed(f"environment {number} is called not observational, but the truth gives it no target")
+
+
+def check_names_are_distinct(choice: registry.Choice) -> None:
+    """No two variables, and no two environments, have one name."""
+    problem = _problem(choice)
+    for what, names in (("variables", problem.variable_names), ("environments", problem.environment_names)):
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise CheckFailed(f"two {what} have the name '{twice[0]}'; give each its own")
 
 
 def check_held_out_samples_are_finite(choice: registry.Choice) -> None:

@@ -104,6 +104,7 @@ class CellModel:
         known="regulatory graph and perturbed genes, exactly: the cells were simulated from them",
         not_known="cell types are a hidden common cause of master regulators; with technical noise library sizes move all",
     ),
+    golden="101de437db9402b9",
 )
 def gene_expression(
     rng: np.random.Generator,

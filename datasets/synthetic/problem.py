@@ -38,8 +38,9 @@ from datasets.synthetic.stress import Drifting, with_heteroscedastic_noise, with
         "no paper fixes the defaults; the families are those of the protocols bacadi, dcdi, utigsp and gnies",
         source="simulated by this project",
         known="graph and targets, exactly: the samples were drawn from them",
-        not_known="nothing; whether nature draws graphs and mechanisms like these is another question",
+        not_known="hidden causes, drift and wrong labels, where those parameters add them; nothing else of the model",
     ),
+    golden="0ec300d013fcf440",
 )
 def synthetic(
     rng: np.random.Generator,

@@ -30,6 +30,7 @@ from datasets.synthetic.problem import synthetic
         known="graph and targets, exactly: the samples were drawn from them",
         not_known="nothing of the model; the authors' own draws are not reproduced, only their distribution",
     ),
+    golden="c5586f91720ab06c",
 )
 def bacadi(
     rng: np.random.Generator,
@@ -98,6 +99,7 @@ def bacadi(
         known="graph and targets, exactly: the samples were drawn from them",
         not_known="nothing of the model; the authors' generator moved the noise of non-targets as well, this one does not",
     ),
+    golden="ddf7ee03bed8ee7d",
 )
 def dcdi(
     rng: np.random.Generator,
@@ -159,6 +161,7 @@ def dcdi(
         known="graph and targets, exactly: the samples were drawn from them",
         not_known="nothing of the model; that one target of each environment is known there is not told here",
     ),
+    golden="44e914bf3a437847",
 )
 def utigsp(
     rng: np.random.Generator,
@@ -205,6 +208,7 @@ def utigsp(
         known="graph and targets, exactly: the samples were drawn from them",
         not_known="nothing of the model; the authors' own draws are not reproduced, only their distribution",
     ),
+    golden="c938f3cf12b46990",
 )
 def gnies(
     rng: np.random.Generator,
