@@ -41,6 +41,11 @@ METRICS: dict[str, MetricInfo] = {
     "sid": MetricInfo("SID (ordered pairs)", "lower", "graph", 1),
     "ancestor_aid": MetricInfo("ancestor adjustment distance (ordered pairs)", "lower", "graph", 1),
     "n_edges": MetricInfo("edges in the point graph", "neither", "graph", 1),
+    "missing_edges": MetricInfo("true edges missing (pairs)", "lower", "graph", 1),
+    "extra_edges": MetricInfo("edges too many (pairs)", "lower", "graph", 1),
+    "reversed_edges": MetricInfo("edges reversed (pairs)", "lower", "graph", 1),
+    "undirected_edges": MetricInfo("true edges left undirected (pairs)", "lower", "graph", 1),
+    "errors_at_targets": MetricInfo("wrong pairs with a target of some environment (pairs)", "lower", "graph", 1),
     "edge_auroc": MetricInfo("edge AUROC", "higher", "edge"),
     "edge_average_precision": MetricInfo("edge AP", "higher", "edge"),
     "edge_prevalence": MetricInfo("edge prevalence", "neither", "edge"),
@@ -83,6 +88,9 @@ EXTRA_METRICS: dict[str, MetricInfo] = {
 
 The trapezoid below precision-recall points flatters ties: the empty graph scores (1 + prevalence) / 2. The diagonal, which
 nobody gets wrong, counts as well. Neither is to be compared with an average precision."""
+
+WRONG_PAIRS = ("missing_edges", "extra_edges", "reversed_edges", "undirected_edges")
+"""The ways in which a pair can be wrong; they add up to ``shd``."""
 
 FEW_SHOT = ("target_f1", "target_auroc", "target_average_precision", "target_exact_match", "target_prevalence")
 """Target metrics that are also scored on held-out environments, a column per size: see :func:`few_shot_column`."""

@@ -437,6 +437,29 @@ def _shd(case: _Case) -> float:
     return graphs.shd(case.point_graph[0], case.true_graph, case.truth.scored)
 
 
+_WRONG_MARKS = {
+    # (true mark, estimated mark) of ``bench.graphs.marks``; of a true two-cycle (3) with one edge found, the other is missing.
+    "missing_edges": [(1, 0), (2, 0), (3, 0), (3, 1), (3, 2)],
+    "extra_edges": [(0, 1), (0, 2), (0, 3)],
+    "reversed_edges": [(1, 2), (2, 1)],
+    "undirected_edges": [(1, 3), (2, 3)],
+}
+
+
+def _count_wrong(case: _Case, kind: str) -> float:
+    """Pairs that are wrong in one way; over all ways they add up to the SHD."""
+    true, guess = graphs.marks(case.true_graph), graphs.marks(case.point_graph[0])
+    found = np.isin(4 * true + guess, [4 * a + b for a, b in _WRONG_MARKS[kind]])
+    return float((found & (graphs.marks(case.truth.scored) > 0)).sum())
+
+
+def _errors_at_targets(case: _Case) -> float:
+    """Wrong pairs of which one variable, or both, is a target of some training environment."""
+    hit = np.asarray(case.true_targets.any(axis=0))
+    near = case.truth.scored & np.logical_or.outer(hit, hit)
+    return graphs.shd(case.point_graph[0], case.true_graph, near)
+
+
 def _shd_cpdag(case: _Case) -> float:
     """An interventional essential graph stands for a DAG in it, whose CPDAG is the same for all of them."""
     truth = graphs.cpdag(case.true_dag)
@@ -722,6 +745,8 @@ _METRIC_FUNCTIONS: dict[str, Callable[[_Case], float]] = {
     "sid": _adjustment_distance(gadjid.parent_aid),
     "ancestor_aid": _adjustment_distance(gadjid.ancestor_aid),
     "n_edges": _n_edges,
+    **{kind: partial(_count_wrong, kind=kind) for kind in _WRONG_MARKS},
+    "errors_at_targets": _errors_at_targets,
     "edge_prevalence": lambda case: float(case.edges.truth.mean()),
     "orientation_accuracy": _orientation_accuracy,
     **{f"edge_{name}": _of("edge", function) for name, function in _EVENT_FUNCTIONS.items()},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import bool_arrays, cases, dags, permutations, probabilities
 
 from bench import graphs, metrics
-from bench.columns import METRICS
+from bench.columns import METRICS, WRONG_PAIRS
 from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
 
 
@@ -69,7 +69,7 @@ def test_every_metric_is_a_number_or_nan_with_a_reason_and_within_its_bounds(cas
     for column, value in values.items():
         if math.isnan(value):
             continue
-        if "shd" in column:
+        if "shd" in column or column in WRONG_PAIRS or column == "errors_at_targets":
             assert 0 <= value <= d * (d - 1) / 2
         elif column in ("sid", "ancestor_aid"):
             assert 0 <= value <= d * (d - 1)
@@ -77,6 +77,14 @@ def test_every_metric_is_a_number_or_nan_with_a_reason_and_within_its_bounds(cas
             assert value <= 1
         elif any(part in column for part in ("auroc", "precision", "recall", "f1", "accuracy", "match", "prevalence")):
             assert -1e-12 <= value <= 1 + 1e-12
+
+
+@settings(max_examples=60)
+@given(cases(partial=True))
+def test_wrong_pairs_of_all_kinds_add_up_to_the_distance_and_those_at_targets_are_among_them(case):
+    values = metrics.score(*case)
+    assert sum(values[kind] for kind in WRONG_PAIRS) == pytest.approx(values["shd"], nan_ok=True)
+    assert math.isnan(values["errors_at_targets"]) or values["errors_at_targets"] <= values["shd"]
 
 
 @st.composite
