@@ -167,8 +167,9 @@ def _tested(found: pd.DataFrame) -> str:
     compared = found[(found["verdict"] != "first") & (found["n_paired"] > 0)]
     family = f"Holm's correction for the {len(compared)} comparisons of this table"
     tested = compared["p_holm"].notna()
-    few = compared.loc[~tested, "n_paired"]
-    pairs = f"{_span(few).strip('()')} pairs, which allow no p below {smallest_p(int(few.max())):.2g}" if len(few) else ""
+    few = compared.loc[~tested, "n_independent"]
+    pairs = f"{_span(few).strip('()')} independent pairs" if len(few) else ""
+    pairs += f", which allow no p below {smallest_p(int(few.max())):.2g}" if pairs else ""
     if not tested.any():
         return f"No test: {family} leaves no chance to {pairs}."
     untested = f"; no test of {len(few)} with {pairs}" if pairs else ""

@@ -184,9 +184,11 @@ def _boards(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
 
 def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
     """Paired differences to the base of the suite, per track and dataset, and one track as a share of another."""
-    base = base_of(rows)
-    for track in track_order(rows):
+    base, tracks = base_of(rows), track_order(rows)
+    for track in tracks:
         ran = rows[(rows["track"] == track) & (rows["status"] != "skipped")]
+        if track != tracks[0] and not was_told(ran).any():
+            continue  # the same answers again
         datasets = sorted(map(str, ran.loc[ran["method"] == base, "dataset"].unique()))
         if datasets and ran["method"].nunique() > 1:
             yield difference_board(rows, base, track=track, order=order)

@@ -491,9 +491,10 @@ def differences_to(
     DataFrame
         One row per method (the base first) and metric: ``method``, ``metric``, ``mean`` and ``base_mean`` (over all that each
         answered), ``scale`` ("difference", or "ratio" for costs), ``effect`` (mean of method minus base; for a ratio the
-        geometric mean of method / base) with ``low`` and ``high``, ``n_paired``, ``failures``, ``p`` of a two-sided test by
-        sign flips, ``p_holm`` (corrected for all methods and metrics of this frame; NaN without a test), and ``verdict``:
-        "first" for the base itself, the rest as for :func:`compare`.
+        geometric mean of method / base) with ``low`` and ``high``, ``n_paired``, ``failures``, ``n_independent`` (pairs that
+        were drawn on their own: the points of a curve are not), ``p`` of a two-sided test by flips of their signs, ``p_holm``
+        (corrected for all methods and metrics of this frame; NaN without a test), and ``verdict``: "first" for the base itself,
+        the rest as for :func:`compare`.
 
     Raises
     ------
@@ -515,7 +516,8 @@ def differences_to(
     for metric in metrics:
         check_metric(metric)
     failed = _pivot(ran, "status").isin(FAILURES)
-    parts = [_differences(_values(ran, m), failed, base, m, confidence, resamples) for m in metrics]
+    draws = _independent(ran)
+    parts = [_differences(_values(ran, m), failed, base, m, draws, confidence, resamples) for m in metrics]
     order = [base, *sorted(set(map(str, ran["method"])) - {base})]
     found = pd.concat(parts, ignore_index=True)
     found["p_holm"] = _corrected(found)
@@ -527,17 +529,34 @@ def differences_to(
 def _corrected(found: pd.DataFrame) -> FloatArray:
     """P-values of a whole table after Holm; none where so few pairs could never reach the level among its comparisons."""
     compared = (found["verdict"] != "first") & (found["n_paired"] > 0)
-    possible = found["n_paired"].map(lambda n: smallest_p(n) * compared.sum() <= LEVEL) & compared
+    possible = found["n_independent"].map(lambda n: smallest_p(n) * compared.sum() <= LEVEL) & compared
     return holm(found["p"].where(possible.astype(bool)))
 
 
+def _independent(rows: pd.DataFrame) -> pd.Series[str]:
+    """What was drawn on its own, by (dataset, problem): the points of a curve share their draws, and so one entry."""
+    problems = rows.drop_duplicates(["dataset", "problem"]).set_index(["dataset", "problem"]).sort_index()
+    own = pd.Series([f"{d}/{p}" for d, p in problems.index], problems.index)
+    if not {"curve", "data_seed"} <= set(problems):
+        return own
+    on_curve = problems["curve"].fillna("").ne("")
+    return own.where(~on_curve, problems["data_seed"].astype(str))
+
+
 def _differences(
-    value: pd.DataFrame, failed: pd.DataFrame, base: str, metric: str, confidence: float, resamples: int
+    value: pd.DataFrame,
+    failed: pd.DataFrame,
+    base: str,
+    metric: str,
+    draws: pd.Series[str],
+    confidence: float,
+    resamples: int,
 ) -> pd.DataFrame:
     """The part of :func:`differences_to` that is about one metric."""
     is_ratio = info(metric).group == "cost"
     compared = value.where(value > 0).map(np.log) if is_ratio else value
     difference = compared.sub(compared[base], axis=0)
+    of_draws = difference.groupby(draws.reindex(difference.index)).sum(min_count=1)
     low, high = bootstrap_intervals(difference, *_strata_and_keys(value), confidence=confidence, resamples=resamples)
     frame = pd.DataFrame(
         {
@@ -551,7 +570,8 @@ def _differences(
             "difference_high": high,
             "n_paired": difference.notna().sum().to_numpy(),
             "failures": failed.sum().to_numpy(),
-            "p": [sign_flip_p(column) for column in difference.to_numpy().T],
+            "n_independent": of_draws.notna().sum().to_numpy(),
+            "p": [sign_flip_p(column) for column in of_draws.to_numpy().T],
         }
     )
     missed = (failed & value[[base]].notna().to_numpy()).any()

@@ -69,8 +69,9 @@ def ablation(suite: Suite, method: str | None, changes: list[str], vary: list[st
     if method is not None:
         methods = _changed(method, changes)
         suite = suite.changed(methods=methods, base=methods[0]["label"])
+        _refuse_idle(suite)
     if vary:
-        suite = suite.changed(datasets=[entry for factor in vary for entry in _curves(suite, factor)])
+        suite = suite.changed(datasets=[entry for factor in vary for entry in _curves(suite, factor, alone=len(vary) == 1)])
     parts = [*([method] if method else []), *(factor.partition("=")[0] for factor in vary)]
     return suite.changed(name="_".join(["ablation", suite.name, *map(slug, parts)])) if parts else suite
 
@@ -88,7 +89,16 @@ def _changed(method: str, changes: list[str]) -> list[dict[str, Any]]:
     return entries
 
 
-def _curves(suite: Suite, vary: str) -> list[dict[str, Any]]:
+def _refuse_idle(suite: Suite) -> None:
+    """A change to the value that the base has already would be compared with itself."""
+    defaults = registry.entry("method", suite.methods[0].name).defaults
+    base, *others = ({**defaults, **item.parameters} for item in suite.methods)
+    idle = next((item.label for item, found in zip(suite.methods[1:], others, strict=True) if found == base), None)
+    if idle is not None:
+        raise InputError(f"--change {idle}: that is what {suite.base} does already")
+
+
+def _curves(suite: Suite, vary: str, *, alone: bool) -> list[dict[str, Any]]:
     """Every dataset of the suite along one factor."""
     factor, _, text = vary.partition("=")
     values = [yaml.safe_load(value) for value in text.split(",") if value.strip()]
@@ -98,7 +108,7 @@ def _curves(suite: Suite, vary: str) -> list[dict[str, Any]]:
         {
             "name": item.name,
             "parameters": {k: v for k, v in item.parameters.items() if k != factor},
-            "label": f"{item.label} along {factor}",
+            "label": item.label if alone else f"{item.label} along {factor}",
             "repetitions": item.repetitions,
             "tracks": item.tracks,
             "vary": {factor: values},

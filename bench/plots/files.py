@@ -102,7 +102,7 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
             for metric in shown:
                 yield f"curves-{track}-{metric}", partial(plot_curves, rows, metric, **look_of)
         base = base_of(rows[rows["track"] == track])
-        if base:
+        if base and shown:
             yield f"differences-{track}", partial(plot_differences, rows, base, track=track, order=order)
         if track == first:
             for metric in FEW_SHOT_METRICS:

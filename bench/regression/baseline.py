@@ -205,10 +205,11 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells_of(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """What a baseline keeps of each row; scores only of cells that ended well."""
+    """What a baseline keeps of each row; scores only of cells that ended well, with the digits that the file keeps."""
     kept = rows.reindex(columns=[*CELL, "method_spec", "status", *metrics, *COSTS])
     scores = kept[list(metrics)].astype(float)
-    kept[list(metrics)] = scores.where(np.isfinite(scores) & (kept["status"] == "ok").to_numpy()[:, None])
+    scores = scores.where(np.isfinite(scores) & (kept["status"] == "ok").to_numpy()[:, None])
+    kept[list(metrics)] = scores.map(lambda score: _short("", score))
     return kept.sort_values(CELL).reset_index(drop=True)
 
 

@@ -88,7 +88,16 @@ def test_marks_are_corrected_for_the_whole_table_and_tests_without_a_chance_are_
     seven, six = (difference_board(ablation(n), "whole", track="unknown") for n in (7, 6))
     assert "*" in texts(seven, "cut")["target F1 ↑"]
     assert "*" not in "".join(texts(six, "cut").values())
-    assert "leaves no chance to 6 pairs, which allow no p below 0.031" in " ".join(six.notes)
+    assert "leaves no chance to 6 independent pairs, which allow no p below 0.031" in " ".join(six.notes)
+
+
+def test_points_of_a_curve_that_share_their_draws_are_one_pair_to_the_test():
+    rows = ablation(8).assign(curve="along n", factor_value=1.0)
+    rows["data_seed"] = rows["repetition"] // 2
+    found = differences_to(rows, "whole", ["target_f1"]).query("method == 'cut'").iloc[0]
+    assert (found["n_paired"], found["n_independent"]) == (8, 4)
+    assert found["p"] == 2 / 2**4
+    assert np.isnan(found["p_holm"])
 
 
 def test_every_format_shows_the_numbers_of_the_statistics():

@@ -49,7 +49,7 @@ def test_a_suite_with_a_base_runs_as_it_stands_and_along_a_factor(call, suite):
     rows = pd.read_parquet(run / "rows.parquet")
     assert sorted(set(rows["factor_value"])) == [10, 40]
     assert any(path.name.startswith("curves-") for path in (run / "plots").iterdir())
-    assert "small along n_per_environment" in out
+    assert "small, n_per_environment=40" in out
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,7 @@ def test_a_suite_with_a_base_runs_as_it_stands_and_along_a_factor(call, suite):
         (["quick", "-m", "ut_igsp", "-c", "alpha"], "--change: expected param=value, got 'alpha'"),
         (["quick", "-m", "ut_igsp", "-c", "alpa=1"], "did you mean 'alpha'?"),
         (["quick", "-m", "ut_igsp", "-c", "alpha=2"], "less than 1, got 2"),
+        (["quick", "-m", "ut_igsp", "-c", "alpha=0.001"], "--change alpha=0.001: that is what ut_igsp does already"),
         (["quick", "-m", "ut_igps", "-c", "alpha=0.1"], "did you mean 'ut_igsp'?"),
         (["small.yaml", "--vary", "n_variables=4"], "with at least two values, got 'n_variables=4'"),
         (["small.yaml", "--vary", "n_variable=4,5"], "did you mean 'n_variables'?"),
