@@ -37,6 +37,7 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
     """
     return [
         *_data(rows, comparison.sort_by),
+        *_shared_draws(rows),
         *_ranks(comparison, silent),
         *failure_notes(rows),
         *_skipped(rows),
@@ -45,6 +46,13 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
         *_cut_short(rows),
         *_not_converged(rows),
     ]
+
+
+def _shared_draws(rows: pd.DataFrame) -> list[str]:
+    """That points of a curve are no further problems, where a table pools several."""
+    if "curve" not in rows or not rows["curve"].fillna("").ne("").any() or rows["dataset"].nunique() < 2:
+        return []
+    return ["Points of a curve share their draws: intervals here take them for further problems and are too narrow."]
 
 
 def _data(rows: pd.DataFrame, sort_by: str) -> list[str]:

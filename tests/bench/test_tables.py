@@ -25,6 +25,16 @@ SHD = "shd_interventional"
 METHODS = ("empty", "marginal", "ut_igsp[alpha=0.001,bootstrap=20]", "gies")
 
 
+def test_a_table_over_the_points_of_a_curve_says_that_they_share_their_draws():
+    def notes(dataset=None, **columns):
+        rows = pd.concat([table({"a": [1.0, 2.0]}, dataset=d, **columns) for d in ("drift=0", "drift=1")])
+        return " ".join(leaderboard(rows, track="unknown", dataset=dataset).notes)
+
+    assert "share their draws" in notes(curve="drift")
+    assert "share their draws" not in notes("drift=1", curve="drift")
+    assert "share their draws" not in notes(curve="")
+
+
 def text(renderable: object, width: int) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
     console.print(renderable)
