@@ -31,12 +31,17 @@ def curves_of(rows: pd.DataFrame, track: str) -> dict[str, pd.DataFrame]:
 
 
 def curve_boards(rows: pd.DataFrame, *, order: Sequence[str] = (), base: str = "") -> Iterator[PairedBoard]:
-    """A table per track, curve and metric (SHD and the average precision of targets), where some method has a value."""
+    """A table per track, curve and metric (SHD and the average precision of targets), where some method has a value.
+
+    After the first track, where some method has one that was told something: the rest is the same again.
+    """
     rows = check_rows(rows)
-    for track in track_order(rows):
+    tracks = track_order(rows)
+    for track in tracks:
         for curve, of_curve in curves_of(rows, track).items():
+            new = of_curve if track == tracks[0] else of_curve[was_told(of_curve)]
             for metric in METRICS_OF_CURVES:
-                known = metric in of_curve and of_curve[metric].notna().any()
+                known = metric in new and new[metric].notna().any()
                 if known and not (track == "graph" and scores_the_graph(metric)):
                     yield curve_board(of_curve, curve, metric, track=track, order=order, base=base)
 
@@ -64,7 +69,7 @@ def curve_board(
     methods = [*(m for m in order if m in present), *sorted(present - set(order))]
     keyed = {(e.method, e.quantity): e for e in numbers.itertuples(index=False)}
     quantities = list(dict.fromkeys(numbers["quantity"]))
-    told = set(rows.loc[was_told(rows), "method"])
+    told = set(rows.loc[was_told(rows), "method"]) & set(methods)
     columns = [Column("method", tuple(Cell(m, mark=" †" if m in told else "") for m in methods), left=True)]
     for quantity in quantities:
         signed = not quantity.startswith(_AT)

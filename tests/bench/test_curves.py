@@ -91,6 +91,8 @@ def test_each_curve_of_each_track_has_its_tables_and_who_was_told_is_marked():
         *[("unknown", "hidden cause")] * 2,
         *[("oracle", "hidden cause")] * 2,
     ]
+    silent = rows.assign(targets_given=(rows["track"] == "oracle") & (rows["method"] == "steady"))
+    assert [b.name for b in curve_boards(silent) if b.scope["track"] == "oracle"] == ["curve-oracle-hidden-cause-shd"]
     marks = {cell.text: cell.mark for cell in boards[-1].columns()[0].cells}
     assert marks == {"fragile": " †", "robust": ""}
     assert len({b.name for b in boards}) == 6
