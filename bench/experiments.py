@@ -284,5 +284,6 @@ def _draw_held_out(
         changed = model.intervened((plan.interventions or interventions).draw(model, np.flatnonzero(row), rng))
         n_support = max(plan.few_shot_sizes)
         X = sample(changed, n_support + plan.n_query)
-        found.append(HeldOut(X[:n_support], tuple(plan.few_shot_sizes), X[n_support:], row))
+        told = None if _may_be_zero(spec) else False
+        found.append(HeldOut(X[:n_support], tuple(plan.few_shot_sizes), X[n_support:], row, told))
     return tuple(found)

@@ -128,7 +128,10 @@ def prepare(problem: Problem, *, transform: Transform = "none", scaling: Scaling
     prepared = Problem(
         observed=_convert_observed(problem.observed, convert, order),
         truth=None if problem.truth is None else problem.truth.permuted(order),
-        held_out=tuple(HeldOut(convert(h.support), h.sizes, convert(h.query), h.targets[order]) for h in problem.held_out),
+        held_out=tuple(
+            HeldOut(convert(h.support), h.sizes, convert(h.query), h.targets[order], h.is_observational)
+            for h in problem.held_out
+        ),
         diagnostics=_raw_diagnostics(problem),
     )
     jacobians = tuple(_log_derivative(h.query, chosen, problem.observed) - np.log(scale) for h in problem.held_out)

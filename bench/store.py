@@ -218,6 +218,7 @@ def save_problem(run: Path, key: str, problem: Problem, known: Mapping[str, Any]
         "schema_version": SCHEMA_VERSION,
         "is_observational": [e.is_observational for e in problem.observed.environments],
         "n_held_out": len(problem.held_out),
+        "held_out_is_observational": [h.is_observational for h in problem.held_out],
         "variable_names": list(problem.variable_names),
         "environment_names": list(problem.environment_names),
         "diagnostics": {k: None if np.isnan(v) else v for k, v in problem.diagnostics.items()},
@@ -247,9 +248,16 @@ def load_problem(run: Path, key: str) -> Problem:
         flags = described["is_observational"]
         observed = Observed(tuple(Environment(arrays[f"environment_{e}"], flag) for e, flag in enumerate(flags)))
         truth = Truth(*(arrays.get(name) for name in _TRUTH_ARRAYS)) if "scored" in arrays else None
+        told = described.get("held_out_is_observational", [None] * described["n_held_out"])  # older runs said nothing
         held_out = tuple(
-            HeldOut(arrays[f"support_{h}"], tuple(arrays[f"sizes_{h}"]), arrays[f"query_{h}"], arrays[f"held_out_targets_{h}"])
-            for h in range(described["n_held_out"])
+            HeldOut(
+                arrays[f"support_{h}"],
+                tuple(arrays[f"sizes_{h}"]),
+                arrays[f"query_{h}"],
+                arrays[f"held_out_targets_{h}"],
+                is_observational,
+            )
+            for h, is_observational in enumerate(told)
         )
     diagnostics = {k: float("nan") if v is None else v for k, v in described["diagnostics"].items()}
     names = tuple(described["variable_names"]), tuple(described["environment_names"])

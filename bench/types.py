@@ -294,12 +294,15 @@ class HeldOut(_Frozen):
         Fresh samples of the same environment that adaptation never sees, for the held-out density; m may be 0.
     targets : bool (d,)
         True targets.
+    is_observational : bool or None
+        What methods are told, as of training environments; see :class:`Environment`.
     """
 
     support: FloatArray
     sizes: tuple[int, ...]
     query: FloatArray
     targets: BoolArray
+    is_observational: bool | None = None
 
     def __post_init__(self) -> None:
         support = _frozen_array(self.support, np.float64, (None, None), "support")
@@ -312,7 +315,7 @@ class HeldOut(_Frozen):
 
     def environment(self, size: int) -> Environment:
         """The first ``size`` samples, as a method sees them."""
-        return Environment(self.support[:size], is_observational=None)
+        return Environment(self.support[:size], is_observational=self.is_observational)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -406,7 +409,7 @@ class Problem(_Frozen):
                 add(self.truth.told_targets)
         for h in self.held_out:
             add(h.support, h.query, h.targets)
-            digest.update(repr(h.sizes).encode())
+            digest.update(repr(h.sizes if h.is_observational is None else (h.sizes, h.is_observational)).encode())
         return digest.hexdigest()
 
 

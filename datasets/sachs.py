@@ -188,15 +188,15 @@ def sachs(
     environments, targets, names = [], [], []
     for group in _grouped(sorted(conditions), pool_baselines):
         X = np.concatenate([_subsample(_cells(c, scale), n_per_condition, c, rng) for c in group])
-        baseline = True if group[0] == 1 or len(group) > 1 else None if group[0] == 2 else False
-        environments.append(Environment(X, is_observational=baseline))
+        environments.append(Environment(X, is_observational=len(group) > 1 or _is_observational(group[0])))
         targets.append(_target_row(group[0], annotation))
         names.append(", ".join(CONDITIONS[c].name for c in group))
     held_out = []
     for c in held_out_conditions:
         X = _subsample(_cells(c, scale), max(few_shot_sizes) + n_query, c, rng)
         n_support = max(few_shot_sizes)
-        held_out.append(HeldOut(X[:n_support], tuple(few_shot_sizes), X[n_support:], _target_row(c, annotation)))
+        support, query, hit = X[:n_support], X[n_support:], _target_row(c, annotation)
+        held_out.append(HeldOut(support, tuple(few_shot_sizes), query, hit, _is_observational(c)))
     return Problem(
         observed=Observed(tuple(environments)),
         truth=Truth(reference_graph(reference), np.array(targets)),
@@ -230,6 +230,11 @@ def _grouped(conditions: Sequence[int], pool_baselines: bool) -> list[list[int]]
     if pool_baselines and {1, 2} <= set(conditions):
         return [[1, 2], *([c] for c in conditions if c > 2)]
     return [[c] for c in conditions]
+
+
+def _is_observational(condition: int) -> bool | None:
+    """Of condition 2, a reagent without a target among the proteins, that is not known."""
+    return True if condition == 1 else None if condition == 2 else False
 
 
 def _target_row(condition: int, annotation: Annotation) -> BoolArray:

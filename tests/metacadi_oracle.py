@@ -256,7 +256,8 @@ SETTINGS = [  # variables, environments, samples of each, observational samples,
 
 
 def draw_observed(d, n_environments, n, n_observational, n_targets, seed):
-    """A linear problem of the harness, in the method's own units."""
+    """A linear problem of the harness, in the method's own units. That an intervention has a target is not told: enumeration
+    takes variables one by one."""
     from bench.preprocessing import prepare
     from bench.registry import make_problem
     from methods.metacadi.scaling import Scaling
@@ -274,7 +275,9 @@ def draw_observed(d, n_environments, n, n_observational, n_targets, seed):
         n_held_out=0,
     )
     observed = prepare(problem, seed=seed).problem.observed
-    return dataclasses.replace(observed, environments=tuple(map(Scaling.of(observed).of_environment, observed.environments)))
+    environments = [Scaling.of(observed).of_environment(e) for e in observed.environments]
+    untold = (dataclasses.replace(e, is_observational=True if e.is_observational else None) for e in environments)
+    return dataclasses.replace(observed, environments=tuple(untold))
 
 
 def mean_field_posterior(observed, prior):
@@ -312,7 +315,7 @@ def report(n_seeds):
             observed = draw_observed(*setting, seed)
             exact, approximate = exact_posterior(observed, prior), mean_field_posterior(observed, prior)
             fitted = (
-                make_method("metacadi[features=linear,target_rate=fixed,variance_drift=none]")
+                make_method("metacadi[features=linear,effect_size=fixed,target_rate=fixed,variance_drift=none]")
                 .fit(observed, rng=np.random.default_rng(seed))
                 .estimate
             )

@@ -7,7 +7,7 @@ one sample up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +15,8 @@ from scipy import special
 
 from bench.types import BoolArray, Environment, FloatArray
 from methods.metacadi.evidence import Features, MixtureEvidence
-from methods.metacadi.model import (
-    IntArray,
-    Posterior,
-    Priors,
-    log_alternatives,
-    log_mixture,
-    updated_log_evidence,
-)
+from methods.metacadi.model import IntArray, Posterior, Priors, log_of_target, updated_log_evidence
+from methods.metacadi.targets import OfParentSets, averaged_targets
 
 NEGLIGIBLE = 1e-4
 """Posterior probability of a kind of features below which a mechanism does without it."""
@@ -57,44 +51,41 @@ class Mechanisms:
     variable : int
     of_parent_set : tuple of tuple of SharedMechanism
         One or several, of different features, for each of m parent sets.
-    shares : float64 (m,)
-        Shares of the parent sets among the samples.
     of_sample : int (S,)
         Which parent set each sample has.
-    target_probability : float64 (E,)
-        In the environments of the fit, averaged.
+    target_probability : float64 (m, E)
+        In the environments of the fit, given each parent set and averaged over features.
     """
 
     variable: int
     of_parent_set: tuple[tuple[SharedMechanism, ...], ...]
-    shares: FloatArray
     of_sample: IntArray
     target_probability: FloatArray
 
 
-def sampled_mechanisms(evidence: MixtureEvidence, graph_samples: BoolArray, weights: FloatArray) -> tuple[Mechanisms, ...]:
+def sampled_mechanisms(evidence: MixtureEvidence, graph_samples: BoolArray) -> tuple[Mechanisms, ...]:
     """Collect what the sampled graphs say of each variable.
 
     Parameters
     ----------
     evidence : MixtureEvidence
     graph_samples : bool (S, d, d)
-    weights : float64 (S,)
-        Normalised.
     """
     vary = (graph_samples != graph_samples[:1]).any(axis=(0, 1))
-    return tuple(_mechanisms(evidence, i, graph_samples[: None if vary[i] else 1, :, i], weights) for i in range(len(vary)))
+    n_samples = len(graph_samples)
+    return tuple(
+        _mechanisms(evidence, i, graph_samples[: None if varies else 1, :, i], n_samples) for i, varies in enumerate(vary)
+    )
 
 
-def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, weights: FloatArray) -> Mechanisms:
+def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, n_samples: int) -> Mechanisms:
     """Of variable i with ``parents``, bool (S, d), or (1, d) where they are the same in all samples."""
     place: dict[bytes, int] = {}
     of_sample = np.array([place.setdefault(p.tobytes(), len(place)) for p in parents])
     distinct = [np.frombuffer(p, dtype=np.bool_) for p in place]
-    of_sample = np.broadcast_to(of_sample, len(weights))
-    shares = np.bincount(of_sample, weights, len(distinct))
-    of_parent_set, targets = [], np.zeros(evidence.n_environments)
-    for p, share in zip(distinct, shares, strict=True):
+    of_sample = np.broadcast_to(of_sample, n_samples)
+    of_parent_set = []
+    for p in distinct:
         probability = evidence.weights(i, p)
         kept = np.flatnonzero(probability > NEGLIGIBLE)
         probability = probability / probability[kept].sum()
@@ -102,30 +93,59 @@ def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, weights: 
         of_parent_set.append(
             tuple(SharedMechanism(np.flatnonzero(p), c, weight, e.shared_mechanism(i, p)) for c, e, weight in components)
         )
-        targets += share * evidence.target_probability(i, p)
-    return Mechanisms(i, tuple(of_parent_set), shares, of_sample, np.clip(targets, 0.0, 1.0))
+    targets = np.stack([evidence.target_probability(i, p) for p in distinct])
+    return Mechanisms(i, tuple(of_parent_set), of_sample, targets)
+
+
+LogOdds = Callable[[FloatArray, FloatArray, Posterior, Priors], FloatArray]
+"""Of environments as targets, the prior left out: of (Gram matrices, samples, shared mechanism, priors), float64 (E,)."""
+
+
+def log_odds_in_closed_form(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors) -> FloatArray:
+    """With S what the shared mechanism has seen: log p(new | a target, S) − log p(new | S)."""
+    unchanged = updated_log_evidence(grams, n_samples, shared, priors)
+    return log_of_target(grams, n_samples, shared, priors) - unchanged
 
 
 def adapted_targets(
-    mechanisms: Sequence[Mechanisms], features: Sequence[Features], environments: Sequence[Environment], priors: Priors
+    mechanisms: Sequence[Mechanisms],
+    features: Sequence[Features],
+    environments: Sequence[Environment],
+    priors: Priors,
+    weights: FloatArray,
+    log_odds: LogOdds = log_odds_in_closed_form,
 ) -> FloatArray:
-    """Target probabilities in new environments, float64 (E, d).
+    """Target probabilities in new environments, averaged over graph samples and kinds of features, float64 (E, d).
 
-    With S what the shared mechanism has seen: sigmoid(log p(new | alternatives, S) − log p(new | S) + logit π), averaged over
-    parent sets and kinds of features.
+    Parameters
+    ----------
+    mechanisms, features
+        Of the fit.
+    environments : sequence of Environment
+        Those known to be interventional have at least one target.
+    priors : Priors
+    weights : float64 (S,)
+        Of graph samples, normalised.
+    log_odds : callable
+        How an environment is judged.
     """
     summaries = [f.summary(environments) for f in features]
-    probability = np.zeros((len(environments), len(mechanisms)))
+    probability = []
     for m in mechanisms:
-        for share, of_set in zip(m.shares, m.of_parent_set, strict=True):
+        values = np.zeros((len(m.of_parent_set), len(environments)))
+        for of_set, value in zip(m.of_parent_set, values, strict=True):
             for mechanism in of_set:
-                summary, shared = summaries[mechanism.component], mechanism.posterior
+                summary = summaries[mechanism.component]
                 grams = summary.regression(m.variable, mechanism.parents)
-                unchanged = updated_log_evidence(grams, summary.n_samples, shared, priors)
-                changed = log_mixture(log_alternatives(grams, summary.n_samples, shared, priors), priors)
-                odds = changed - unchanged + special.logit(priors.target)
-                probability[:, m.variable] += share * mechanism.weight * special.expit(odds)
-    return np.clip(probability, 0.0, 1.0)
+                odds = log_odds(grams, summary.n_samples, mechanism.posterior, priors)
+                value += mechanism.weight * special.expit(odds + special.logit(priors.target))
+        probability.append(OfParentSets(values, m.of_sample))
+    return averaged_targets(probability, weights, known_interventional(environments))
+
+
+def known_interventional(environments: Sequence[Environment]) -> BoolArray:
+    """Environments with at least one target, bool (E,)."""
+    return np.array([e.is_observational is False for e in environments])
 
 
 def log_density(mechanisms: Sequence[Mechanisms], features: Sequence[Features], X: FloatArray) -> FloatArray:

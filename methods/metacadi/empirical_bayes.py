@@ -1,7 +1,8 @@
-"""Two numbers of the model that the environments know better than we do: how rare targets are, and how much noise drifts.
+"""Three numbers of the model that the environments know better than we do.
 
-Each is chosen by the evidence of one graph, from a small grid that is the same for every data set. Learned freely, both would
-take all misfit for interventions, or all interventions for drift.
+They are: how strong effects are beside the noise, how rare targets are, and how much noise drifts. Each is chosen by the
+evidence of one graph, from a small grid that is the same for every data set. Learned freely, the last two would take all misfit
+for interventions, or all interventions for drift.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from bench.types import BoolArray
 from methods.metacadi.evidence import MixtureEvidence
 from methods.metacadi.model import Priors
 
+EFFECT_STEPS = (10**0.5, 0.1**0.5)
+"""Factors of the slope precision, up or down from where it is, as long as the evidence rises ..."""
+
+MOST_STEPS = 4
+"""... and no more often than so: between a hundredth and a hundred times."""
+
 RARER_TARGETS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """Probabilities of a target below the highest allowed. There is a highest because, where all environments differ a little as
 real ones do, the evidence would have everything a target."""
@@ -23,25 +30,32 @@ DRIFTS = (0.02, 0.05)
 
 
 def chosen_priors(
-    evidence: MixtureEvidence, graph: BoolArray, priors: Priors, *, rare: bool = True, drift: bool = True
+    evidence: MixtureEvidence,
+    graph: BoolArray,
+    priors: Priors,
+    *,
+    effects: bool = True,
+    rare: bool = True,
+    drift: bool = True,
 ) -> Priors:
     """The priors under which a graph has the highest evidence.
 
     Parameters
     ----------
     evidence : MixtureEvidence
-        Under ``priors``.
+        Of any priors.
     graph : bool (d, d)
     priors : Priors
-    rare, drift : bool
-        Choose the probability of a target; choose the drift of variances.
+        Where to start.
+    effects, rare, drift : bool
+        Choose how strong effects are; choose the probability of a target; choose the drift of variances.
 
     Returns
     -------
     Priors
-        As given, but for ``target`` and ``variance_drift``. A drift has to gain log(E d), for E environments of d mechanisms
-        that might drift: few samples suggest a little always, and it hides targets. The probability of a target falls along
-        ``RARER_TARGETS`` as long as the evidence rises.
+        As given, but for ``slope_precision`` with ``rate``, ``target`` and ``variance_drift``. A drift has to gain log(E d),
+        for E environments of d mechanisms that might drift: few samples suggest a little always, and it hides targets. The
+        probability of a target falls along ``RARER_TARGETS`` as long as the evidence rises.
     """
 
     def log_evidence(candidate: Priors) -> float:
@@ -49,6 +63,12 @@ def chosen_priors(
         return sum(under.score(i, graph[:, i]) for i in range(evidence.n_variables))
 
     value = log_evidence(priors)
+    for step in EFFECT_STEPS if effects else ():
+        for _ in range(MOST_STEPS):
+            candidate = priors.with_effects(priors.slope_precision * step)
+            if (stepped := log_evidence(candidate)) <= value:
+                break
+            value, priors = stepped, candidate
     if drift:
         least = value + np.log(evidence.n_environments * evidence.n_variables)
         drifting = [dataclasses.replace(priors, variance_drift=x) for x in DRIFTS]

@@ -108,6 +108,8 @@ class Evidence:
     priors : Priors
     basis : Basis, optional
         Features of the parents; the parents themselves where None.
+    amplitude : float
+        Of mechanisms: their slope precision as a multiple of that of the priors.
     annealing : bool
         Start the coordinate updates hot.
 
@@ -119,10 +121,19 @@ class Evidence:
     of environments or variables.
     """
 
-    def __init__(self, observed: Observed, priors: Priors, basis: Basis | None = None, *, annealing: bool = True) -> None:
+    def __init__(
+        self,
+        observed: Observed,
+        priors: Priors,
+        basis: Basis | None = None,
+        *,
+        amplitude: float = 1.0,
+        annealing: bool = True,
+    ) -> None:
         self.n_variables = observed.n_variables
         self.n_environments = observed.n_environments
-        self.priors = priors
+        self._amplitude = amplitude
+        self.priors = priors = self._at_amplitude(priors)
         self.features: Features = (basis := Basis(self.n_variables) if basis is None else basis)
         fixed, possible, places = split_by_knowledge(observed)
         # By size, since terms that depend on it alone are then computed once for neighbours of one size.
@@ -137,17 +148,18 @@ class Evidence:
         self._kept: dict[tuple[int, bytes], FloatArray] = {}
 
     def under(self, priors: Priors) -> Self:
-        """The same under the alternatives of other priors; the shared mechanism keeps its slope precision."""
+        """The same under other priors."""
         other = copy.copy(self)
-        other.priors = dataclasses.replace(priors, slope_precision=self.priors.slope_precision)
+        other.priors = self._at_amplitude(priors)
         other._data = other._data_under(other.priors, self._data.cooling)
         other._record, other._kept = other.priors.record(), {}
         return other
 
-    def at(self, slope_precision: float) -> Self:
-        """The same with another prior precision of slopes in the shared mechanism."""
+    def at(self, amplitude: float) -> Self:
+        """The same with slopes of the shared mechanism that are as many times as precise a priori."""
         other = copy.copy(self)
-        other.priors = dataclasses.replace(self.priors, slope_precision=slope_precision)
+        other._amplitude = self._amplitude * amplitude
+        other.priors = dataclasses.replace(self.priors, slope_precision=self.priors.slope_precision * amplitude)
         other._record, other._kept = other.priors.record(), {}
         return other
 
@@ -201,6 +213,9 @@ class Evidence:
         """s(i, parents), and keep probabilities of environments by size, the last E of those returned."""
         score, keep = one_score(self._data, self._record, i, np.flatnonzero(parents))
         return float(score), keep
+
+    def _at_amplitude(self, priors: Priors) -> Priors:
+        return dataclasses.replace(priors, slope_precision=self._amplitude * priors.slope_precision)
 
     def _data_under(self, priors: Priors, cooling: FloatArray) -> Data:
         return _data(self._statistics, self._fixed, self._pooled_gram, priors, cooling, self.n_variables)
@@ -274,7 +289,7 @@ class MixtureEvidence:
         self._only = only if isinstance(only, Evidence) and isinstance(only.features, Basis) else None
 
     def under(self, priors: Priors) -> MixtureEvidence:
-        """The same under the alternatives of other priors; each component keeps the prior of its shared mechanism."""
+        """The same under other priors; each component keeps its amplitude."""
         return MixtureEvidence([c.under(priors) for c in self.components], self._constant)
 
     def and_also(self, components: Sequence[LocalEvidence]) -> MixtureEvidence:

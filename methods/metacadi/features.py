@@ -133,19 +133,18 @@ class Statistics:
         return self.basis.relative[np.append(len(self.basis.relative) - 1, self.basis.columns(parents))]
 
 
-def smooth_bases(n_variables: int, n_environments: int, slope_precision: float) -> list[tuple[float, Basis]]:
+def smooth_bases(n_variables: int, n_environments: int) -> list[tuple[float, Basis]]:
     """A bell and a step of each parent, and products for each pair, once for strong and once for weak effects.
 
     Parameters
     ----------
     n_variables, n_environments : int
         With so many that Gram matrices would need more than ``MAX_BYTES``, products are left out.
-    slope_precision : float
-        Of the parents themselves where effects are weak.
 
     Returns
     -------
-    list of (slope precision, Basis)
+    list of (amplitude, Basis)
+        Precision of the parents themselves as a multiple of that of the priors, and what mechanisms are linear in.
 
     Notes
     -----
@@ -156,8 +155,8 @@ def smooth_bases(n_variables: int, n_environments: int, slope_precision: float) 
     products = _PRODUCTS if 8 * n_columns**2 * n_environments <= MAX_BYTES else ()
     relative = np.array([1.0] * len(_FUNCTIONS) + [2.0 if pair != (0, 0) else 1.0 for pair in products])
     return [
-        (factor * slope_precision, Basis(n_variables, _FUNCTIONS, products, tuple(wiggle * relative)))
-        for factor, wiggle in ((0.1, 1.0), (1.0, 8.0))
+        (amplitude, Basis(n_variables, _FUNCTIONS, products, tuple(wiggle * relative)))
+        for amplitude, wiggle in ((0.1, 1.0), (1.0, 8.0))
     ]
 
 

@@ -6,16 +6,12 @@ few samples; the more likelihood it gains, the more the variable looks like a ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
 from bench.errors import UnknownName
-from bench.types import Environment, FloatArray
-from methods.metacadi.adaptation import Mechanisms
-from methods.metacadi.evidence import Features
+from bench.types import FloatArray
 from methods.metacadi.model import Posterior, Priors
 
 Optimiser = Literal["sgd", "adam"]
@@ -27,22 +23,22 @@ LARGEST_GRADIENT = 10.0
 _ADAM_MEAN, _ADAM_SQUARE, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
-def adapted_targets_by_gradient(
-    mechanisms: Sequence[Mechanisms],
-    features: Sequence[Features],
-    environments: Sequence[Environment],
+def log_odds_by_gradient(
+    grams: FloatArray,
+    n_samples: FloatArray,
+    shared: Posterior,
     priors: Priors,
     *,
     n_steps: int = 10,
     optimiser: Optimiser = "sgd",
     learning_rate: float = 0.3,
 ) -> FloatArray:
-    """Target probabilities in new environments, float64 (E, d), by gradient steps in place of the closed form.
+    """Log odds of new environments as targets, float64 (E,), by gradient steps in place of the closed form.
 
     Parameters
     ----------
-    mechanisms, features, environments, priors
-        As in :func:`methods.metacadi.adaptation.adapted_targets`.
+    grams, n_samples, shared, priors
+        As in :func:`methods.metacadi.adaptation.log_odds_in_closed_form`; of the priors it uses none.
     n_steps : int
     optimiser : {"sgd", "adam"}
     learning_rate : float
@@ -55,28 +51,16 @@ def adapted_targets_by_gradient(
 
     Notes
     -----
-    The logistic function turns a gain in log likelihood into a probability as Schwarz's criterion would: the adapted mechanism
-    has k = m + 1 parameters (intercept, slopes and variance) that the shared one has not, so that the log odds of a target are
-    gain − k/2 · log(1 + n) + logit π. They are averaged over parent sets and kinds of features, as in the closed form.
+    A gain in log likelihood becomes log odds as by Schwarz's criterion: the adapted mechanism has k = m + 1 parameters
+    (intercept, slopes and variance) that the shared one has not, so that they are gain − k/2 · log(1 + n).
 
     The defaults were the best of 1, 10 and 200 steps and of learning rates .01 to 1 on six linear problems drawn for this
     purpose alone; best for one step is .3, for 200 steps of Adam .03.
     """
     if optimiser not in OPTIMISERS:
         raise UnknownName("optimiser", optimiser, OPTIMISERS)
-    summaries = [f.summary(environments) for f in features]
-    probability = np.zeros((len(environments), len(mechanisms)))
-    for m in mechanisms:
-        for share, of_set in zip(m.shares, m.of_parent_set, strict=True):
-            for mechanism in of_set:
-                summary = summaries[mechanism.component]
-                grams, n = summary.regression(m.variable, mechanism.parents), summary.n_samples
-                gain = likelihood_gain(
-                    grams, n, mechanism.posterior, n_steps=n_steps, optimiser=optimiser, learning_rate=learning_rate
-                )
-                odds = gain - 0.5 * grams.shape[1] * np.log1p(n) + special.logit(priors.target)
-                probability[:, m.variable] += share * mechanism.weight * special.expit(odds)
-    return np.clip(probability, 0.0, 1.0)
+    gain = likelihood_gain(grams, n_samples, shared, n_steps=n_steps, optimiser=optimiser, learning_rate=learning_rate)
+    return np.asarray(gain - 0.5 * grams.shape[1] * np.log1p(n_samples))
 
 
 def likelihood_gain(

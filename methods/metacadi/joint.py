@@ -208,8 +208,8 @@ class JointEvidence(Evidence):
     relative_precision : float, optional
         Prior precision of a unit as a multiple of a slope's; by default a quarter of the number of units, so that together
         they vary four times as much as a parent of unit variance does.
-    annealing : bool
-        Start the coordinate updates hot.
+    amplitude, annealing
+        As of :class:`~methods.metacadi.evidence.Evidence`.
     """
 
     def __init__(
@@ -219,9 +219,10 @@ class JointEvidence(Evidence):
         features: JointFeatures,
         *,
         relative_precision: float | None = None,
+        amplitude: float = 1.0,
         annealing: bool = True,
     ) -> None:
-        super().__init__(observed, priors, annealing=annealing)
+        super().__init__(observed, priors, amplitude=amplitude, annealing=annealing)
         self.features = features
         self.relative_precision = features.units.n_units / 4.0 if relative_precision is None else relative_precision
 

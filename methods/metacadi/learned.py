@@ -54,13 +54,13 @@ class Amplitude:
 
     Parameters
     ----------
-    slope_precision : float
-        Of the parents themselves.
+    slope_factor : float
+        Precision of the parents themselves, as a multiple of that of the priors.
     relative_precision : float
         Of a hidden unit, as a multiple of that.
     """
 
-    slope_precision: float
+    slope_factor: float
     relative_precision: float
 
 
@@ -93,9 +93,10 @@ def joint_mixture(
         [
             JointEvidence(
                 observed,
-                replace(priors, slope_precision=a.slope_precision),
+                priors,
                 features,
                 relative_precision=a.relative_precision,
+                amplitude=a.slope_factor,
                 annealing=annealing,
             )
             for a in amplitudes
@@ -363,7 +364,7 @@ class ClosedForm:
         shape_n = shape + 0.5 * n_samples
         evidence, gradients = [], []
         for amplitude in self._amplitudes:
-            slope = amplitude.slope_precision
+            slope = amplitude.slope_factor * priors.slope_precision
             precision = [priors.intercept_precision] + [slope] * (first - 1)
             precision += [slope * amplitude.relative_precision] * (m - first) + [2.0 * priors.rate]
             diagonal = torch.tensor(precision, dtype=gram.dtype, device=gram.device)

@@ -1,15 +1,15 @@
 """Meta-learning: what all environments share beyond the graph, which alternatives occur among their interventions.
 
 Learned from the environments of the fit, it makes a new one of few samples easier to judge. Only the weights of the
-alternatives are learned: their log densities stay what they are then, whatever the features, and the rest is a little convex
-optimisation. That targets are rare, and the shared mechanism's own prior, are not learned: they would explain drift and misfit
-as interventions. Nor is a graph, or a target.
+alternatives are learned, or that most targets are shifted by about a unit, down, up or both: log densities stay what they are
+then, whatever the features, and the rest is a little optimisation. A graph is not learned here, nor a target.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,19 +17,30 @@ from scipy import optimize, special
 
 from bench.errors import UnknownName
 from bench.types import BoolArray, Environment, FloatArray, Observed
+from methods.metacadi.adaptation import Mechanisms, known_interventional, log_odds_in_closed_form
 from methods.metacadi.evidence import MixtureEvidence
 from methods.metacadi.model import (
-    WEIGHTS,
+    ALTERNATIVES,
     IntArray,
+    Posterior,
     Priors,
     log_alternatives,
+    log_unit_shift,
+    log_with_shifts,
     shared_posterior,
     split_by_knowledge,
     updated_log_evidence,
 )
+from methods.metacadi.targets import OfParentSets, given_a_target, log_odds_of, share_with_a_target
 
 Mode = Literal["evidence", "episodic"]
 MODES: tuple[Mode, ...] = ("evidence", "episodic")
+
+UNIT_SHIFTS = ((0.8, 0.0), (0.0, 0.8), (0.4, 0.4))
+"""Shares of targets that are shifted by one unit of the typical environment, down and up, where most are; or neither."""
+
+LIKELY_UNIT_SHIFTS = 0.1
+"""Prior probability of them, all together."""
 
 PRIOR_SPREAD = 1.0
 """Standard deviation of the logarithm of a learned weight about its default: the say of about one intervention."""
@@ -45,7 +56,7 @@ _NEGLIGIBLE = 0.01
 """Probability below which a kind of features has no say."""
 
 
-def learn_weights(
+def learn_alternatives(
     evidence: MixtureEvidence,
     observed: Observed,
     graph_samples: BoolArray,
@@ -55,13 +66,14 @@ def learn_weights(
     mode: Mode,
     rng: np.random.Generator,
 ) -> Priors:
-    """Priors with the weights of the alternatives that the environments suggest, given the graphs.
+    """Priors with what the environments suggest of their interventions, given the graphs.
 
     Parameters
     ----------
     evidence : MixtureEvidence
-        Under ``priors``, of ``observed``.
+        Under ``priors``, or others that differ in the probability of a target, of ``observed``.
     observed : Observed
+        Environments known to be interventional have at least one target.
     graph_samples : bool (S, d, d)
     weights : float64 (S,)
         Normalised. Each variable's heaviest parent set counts, and the heaviest of all others up to ``MOST_PARENT_SETS``.
@@ -76,8 +88,10 @@ def learn_weights(
     Returns
     -------
     Priors
-        As given where the density of all environments gains less than Schwarz's criterion asks for: ½ log(E d) for each free
-        weight, with E environments that may have targets. A mixture of all kinds stays at its default so.
+        With other weights of the alternatives; or with ``UNIT_SHIFTS``; or as given. Weights must raise the density of all
+        environments by what Schwarz's criterion asks for: ½ log(E d) for each free weight, with E environments that may have
+        targets; unit shifts by what they are less likely a priori, and by more than weights do. A mixture of all kinds stays at
+        its default so.
 
     Raises
     ------
@@ -87,7 +101,7 @@ def learn_weights(
     Notes
     -----
     Every environment is a mixture of no target and of a target under each alternative, against the shared mechanism of all
-    other environments, which they join with the keep probabilities of the given priors. Logarithms of the weights have normal
+    other environments, which they join with the keep probabilities of the given evidence. Logarithms of the weights have normal
     priors about the given ones (``PRIOR_SPREAD``).
     """
     if mode not in MODES:
@@ -97,35 +111,22 @@ def learn_weights(
     if not possible or allowed.sum() < 2:
         return priors
     supports = draw_supports(possible, rng) if mode == "episodic" else []
-    shares, tables = _log_densities(evidence, [possible, *supports], places, *heaviest_parent_sets(graph_samples, weights))
-    tables[:, :, 0] += np.log1p(-priors.target)
-    tables[:, :, 1:] += np.log(priors.target)
+    densities = _log_densities(
+        evidence, [possible, *supports], places, *heaviest_parent_sets(graph_samples, weights), priors.target
+    )
     default = priors.log_weights
-
-    def gain_of(log_weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Log density of each table, shares summed, float64 (T,), and gradients, float64 (T, 5)."""
-        normalised = special.log_softmax(log_weights)
-        terms = tables + np.append(0.0, normalised)
-        total = special.logsumexp(terms, axis=2)
-        responsibility = np.exp(terms - total[:, :, None])
-        of_target = responsibility[:, :, 1:]
-        gradient = of_target - of_target.sum(axis=2, keepdims=True) * np.exp(normalised)
-        return np.asarray(total @ shares), np.einsum("k,tka->ta", shares, gradient)
-
-    def loss(change: FloatArray) -> tuple[float, FloatArray]:
-        values, gradients = gain_of(default + change)
-        signs = np.append(1.0, np.full(len(supports), -1.0 / max(1, len(supports))))
-        penalty = 0.5 * float(change @ change) / PRIOR_SPREAD**2
-        return penalty - float(signs @ values), change / PRIOR_SPREAD**2 - signs @ gradients
-
-    start = np.zeros(len(default))
-    bounds = [(None, None) if free else (0.0, 0.0) for free in allowed]
-    log_weights = default + optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    gain = float(gain_of(log_weights)[0][0] - gain_of(default)[0][0])
-    if gain <= 0.5 * (allowed.sum() - 1) * np.log(len(possible) * observed.n_variables):
-        return priors
-    learned = np.where(allowed, special.softmax(log_weights), 0.0)
-    return dataclasses.replace(priors, **dict(zip(WEIGHTS, map(float, learned), strict=True)))
+    of_default = float(densities.under_weights(default)[0][0])
+    learned = densities.best_weights(default, allowed)
+    n_choices = len(possible) * observed.n_variables
+    gains = {priors: 0.0}
+    gains[priors.with_weights(np.where(allowed, special.softmax(learned), 0.0))] = (
+        float(densities.under_weights(learned)[0][0]) - of_default - 0.5 * (allowed.sum() - 1) * np.log(n_choices)
+    )
+    if priors.shift_weight > 0.0:
+        for down, up in UNIT_SHIFTS:
+            gain = densities.under_unit_shifts(default, down, up) - of_default
+            gains[dataclasses.replace(priors, down=down, up=up)] = gain + np.log(LIKELY_UNIT_SHIFTS / len(UNIT_SHIFTS))
+    return max(gains, key=lambda candidate: gains[candidate])
 
 
 def heaviest_parent_sets(graph_samples: BoolArray, weights: FloatArray) -> tuple[list[tuple[int, IntArray]], FloatArray]:
@@ -149,28 +150,76 @@ def draw_supports(environments: Sequence[Environment], rng: np.random.Generator)
     return [[Environment(X[: min(size, max(1, len(X) // 2))]) for X in of_all] for of_all in shuffled for size in SUPPORT_SIZES]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Densities:
+    """Log densities of T versions of E environments for B variables given parent sets and features, relative to no target.
+
+    Parameters
+    ----------
+    tables : float64 (T, B, E, 5 + 2)
+        Under each alternative, and shifted by a unit down and up.
+    shares : float64 (B,)
+        Of parent sets and features; they add up to one for each variable.
+    interventional : bool (E,)
+        Environments with at least one target.
+    rate : float
+        Prior probability of a target.
+    n_variables : int
+    """
+
+    tables: FloatArray
+    shares: FloatArray
+    interventional: BoolArray
+    rate: float
+    n_variables: int
+
+    def under_weights(self, log_weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Log density of each version, float64 (T,), and its gradient, float64 (T, 5)."""
+        normalised = special.log_softmax(log_weights)
+        of_kinds = self.tables[..., :-2] + normalised
+        odds = special.logsumexp(of_kinds, axis=-1)
+        value, slope = self._of_odds(odds)
+        of_target = np.einsum("tbe,tbea->ta", slope, np.exp(of_kinds - odds[..., None]))
+        return value, of_target - of_target.sum(axis=1, keepdims=True) * np.exp(normalised)
+
+    def under_unit_shifts(self, log_weights: FloatArray, down: float, up: float) -> float:
+        """Log density of the first version with such shares of unit shifts."""
+        of_any_kind = special.logsumexp(self.tables[:1, ..., :-2] + log_weights, axis=-1)
+        by_down, by_up = self.tables[:1, ..., -2], self.tables[:1, ..., -1]
+        return float(self._of_odds(log_with_shifts(of_any_kind, by_down, by_up, down, up))[0][0])
+
+    def best_weights(self, default: FloatArray, free: BoolArray) -> FloatArray:
+        """Log weights that maximise the density, or the mean density of query samples given supports."""
+        signs = np.append(1.0, np.full(len(self.tables) - 1, -1.0 / max(1, len(self.tables) - 1)))
+
+        def loss(change: FloatArray) -> tuple[float, FloatArray]:
+            values, gradients = self.under_weights(default + change)
+            penalty = 0.5 * float(change @ change) / PRIOR_SPREAD**2
+            return penalty - float(signs @ values), change / PRIOR_SPREAD**2 - signs @ gradients
+
+        bounds = [(None, None) if f else (0.0, 0.0) for f in free]
+        return default + optimize.minimize(loss, np.zeros(len(default)), jac=True, method="L-BFGS-B", bounds=bounds).x
+
+    def _of_odds(self, odds: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Log density given log odds of targets, float64 (T, B, E); float64 (T,), and its gradient (T, B, E)."""
+        mixed = np.logaddexp(np.log1p(-self.rate), np.log(self.rate) + odds)
+        total = np.einsum("b,tbe->te", self.shares, mixed)
+        slope = self.shares[:, None] * special.expit(odds + special.logit(self.rate))
+        known = self.interventional
+        slope[..., known] /= share_with_a_target(total[:, None, known], self.rate, self.n_variables)
+        total[:, known] = given_a_target(total[:, known], self.rate, self.n_variables)
+        return total.sum(axis=1), slope
+
+
 def _log_densities(
     evidence: MixtureEvidence,
     parts: Sequence[Sequence[Environment]],
     places: IntArray,
     parent_sets: Sequence[tuple[int, IntArray]],
     shares: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Log densities of parts of environments: as no target, and under each alternative.
-
-    Parameters
-    ----------
-    parts : sequence of sequence of Environment
-        T versions of the E environments that may have targets: all their samples, then some of them.
-    places : int (E,)
-        Where those stand among all environments.
-
-    Returns
-    -------
-    shares : float64 (K,)
-        Of environments, given parent sets and features; one for each of them that has a say.
-    log_densities : float64 (T, K, 6)
-    """
+    rate: float,
+) -> _Densities:
+    """Of parts of environments, all their samples first, which stand at ``places`` (E,) among all environments."""
     summaries = [[component.features.summary(part) for part in parts] for component in evidence.components]
     found_shares, found = [], []
     for (i, members), share in zip(parent_sets, shares, strict=True):
@@ -178,22 +227,56 @@ def _log_densities(
         probability = evidence.weights(i, parents)
         for c in np.flatnonzero(probability > _NEGLIGIBLE):
             component = evidence.components[c]
-            keep = 1.0 - component.target_probability(i, parents)[places]
             grams = np.stack([summary.regression(i, members) for summary in summaries[c]])
             n_samples = np.stack([summary.n_samples for summary in summaries[c]])
-            shared = component.shared_mechanism(i, parents)
-            # The shared mechanism of all other environments, for each.
-            rest = shared_posterior(
-                shared.gram - keep[:, None, None] * grams[0],
-                shared.n_samples - keep * n_samples[0],
-                component.priors,
-                relative=shared.prior.precision / component.priors.slope_precision,
-                n_parents=len(members),
-            )
-            table = np.empty((*n_samples.shape, 6))
+            keep = 1.0 - component.target_probability(i, parents)[places]
+            rest = all_others(component.shared_mechanism(i, parents), keep, grams[0], n_samples[0], component.priors)
+            table = np.empty((*n_samples.shape, len(ALTERNATIVES) + 2))
             for of_part, part, n in zip(table, grams, n_samples, strict=True):
-                of_part[:, 0] = updated_log_evidence(part, n, rest, component.priors)
-                of_part[:, 1:] = log_alternatives(part, n, rest, component.priors).T
+                of_part[:, :-2] = log_alternatives(part, n, rest, component.priors).T
+                for k, direction in ((-2, -1.0), (-1, 1.0)):
+                    of_part[:, k] = log_unit_shift(part, n, rest, component.priors, direction)
+                of_part -= updated_log_evidence(part, n, rest, component.priors)[:, None]
             found.append(table)
-            found_shares.append(np.full(len(keep), share * probability[c] / probability[probability > _NEGLIGIBLE].sum()))
-    return np.concatenate(found_shares), np.concatenate(found, axis=1)
+            found_shares.append(share * probability[c] / probability[probability > _NEGLIGIBLE].sum())
+    return _Densities(
+        np.stack(found, axis=1), np.array(found_shares), known_interventional(parts[0]), rate, evidence.n_variables
+    )
+
+
+def all_others(shared: Posterior, keep: FloatArray, grams: FloatArray, n_samples: FloatArray, priors: Priors) -> Posterior:
+    """The shared mechanism without each environment in turn, which joined with ``keep`` probability, (E,)."""
+    return shared_posterior(
+        shared.gram - keep[:, None, None] * grams,
+        shared.n_samples - keep * n_samples,
+        priors,
+        relative=shared.prior.precision / priors.slope_precision,
+        n_parents=round(2.0 * (shared.prior.shape - priors.shape)),
+    )
+
+
+def log_odds_in_fit(
+    evidence: MixtureEvidence, observed: Observed, mechanisms: Sequence[Mechanisms], priors: Priors
+) -> list[OfParentSets]:
+    """Log odds of every variable as a target in the environments of the fit, −inf where it cannot be one.
+
+    Compiled code gives them where there are no unit shifts.
+    """
+    _, possible, places = split_by_knowledge(observed)
+    summaries = [component.features.summary(possible) for component in evidence.components]
+    found = []
+    for m in mechanisms:
+        log_odds = np.full((len(m.of_parent_set), observed.n_environments), -np.inf)
+        for of_set, row in zip(m.of_parent_set, log_odds, strict=True):
+            probability = np.zeros(len(possible))
+            for mechanism in of_set:
+                component, summary = evidence.components[mechanism.component], summaries[mechanism.component]
+                parents = np.isin(np.arange(observed.n_variables), mechanism.parents)
+                grams = summary.regression(m.variable, mechanism.parents)
+                keep = 1.0 - component.target_probability(m.variable, parents)[places]
+                rest = all_others(mechanism.posterior, keep, grams, summary.n_samples, component.priors)
+                odds = log_odds_in_closed_form(grams, summary.n_samples, rest, priors)
+                probability += mechanism.weight * special.expit(odds + special.logit(priors.target))
+            row[places] = log_odds_of(probability, priors.target)
+        found.append(OfParentSets(log_odds, m.of_sample))
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -15,19 +14,28 @@ from bench.errors import InputError
 from bench.registry import register_method
 from bench.types import BoolArray, Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Method, Observed
 from methods.metacadi import differentiable, search
-from methods.metacadi.adaptation import Mechanisms, adapted_targets, log_density, sampled_mechanisms
+from methods.metacadi.adaptation import (
+    LogOdds,
+    Mechanisms,
+    adapted_targets,
+    known_interventional,
+    log_density,
+    log_odds_in_closed_form,
+    sampled_mechanisms,
+)
 from methods.metacadi.compiled import compiling_once
-from methods.metacadi.empirical_bayes import chosen_priors
+from methods.metacadi.empirical_bayes import RARER_TARGETS, chosen_priors
 from methods.metacadi.evidence import Evidence, Features, LocalEvidence, Memoised, MixtureEvidence
 from methods.metacadi.features import smooth_bases
-from methods.metacadi.inner_loop import adapted_targets_by_gradient
+from methods.metacadi.inner_loop import log_odds_by_gradient
 from methods.metacadi.joint import random_units
 from methods.metacadi.learned import ROUGHLY, Amplitude, fit_learned, joint_mixture
-from methods.metacadi.meta import learn_weights
+from methods.metacadi.meta import learn_alternatives, log_odds_in_fit
 from methods.metacadi.model import WEIGHTS, Priors, split_by_knowledge
 from methods.metacadi.probe import curved_candidates, promise
 from methods.metacadi.scaling import Scaling
 from methods.metacadi.search import GraphPosterior, Searched
+from methods.metacadi.targets import OfParentSets, averaged_targets, chosen_rate, log_odds_of
 
 Engine = Literal["structure_mcmc", "differentiable"]
 FeatureKind = Literal["auto", "linear", "smooth", "random", "learned"]
@@ -42,6 +50,10 @@ class _Found(NamedTuple):
     priors: Priors
     evidence: MixtureEvidence
     posterior: GraphPosterior
+
+
+_MOST_CHOICES = 3
+"""Times that priors are chosen and graphs searched in turn; nearly always the second choice is the first again."""
 
 
 @register_method("metacadi")
@@ -68,9 +80,12 @@ class MetaCaDI(Method):
     alternatives : {"all", "shift", "scale", "shift_and_scale", "hard", "relearned"}
         What may happen to a target: five things, a priori alike, or one of them.
     meta_learning : {"none", "evidence", "episodic"}
-        Learn from all environments which alternatives occur: not; so that the evidence is highest; or so that each environment
-        is predicted best from a few of its samples. Changes the targets, of new environments too, and only where interventions
-        are so clearly not of all kinds that it pays; the graph was found before.
+        Learn from all environments which alternatives occur, or that most targets are shifted by about a unit: not; so that the
+        evidence is highest; or so that each environment is predicted best from a few of its samples. Changes the targets, of
+        new environments too, and only where interventions are so clearly not of all kinds that it pays; the graph was found
+        before.
+    effect_size : {"evidence", "fixed"}
+        How strong effects are beside the noise: ``slope_precision``, or a multiple of it as the evidence of a first graph says.
     target_rate : {"evidence", "fixed"}
         How rare targets are: as the evidence of a first graph says, from ``highest_target_rate`` down to one in a thousand; or
         always as the former.
@@ -97,7 +112,8 @@ class MetaCaDI(Method):
     adapted in closed form. Everything below that is our design; the model stands in ``methods.metacadi.model``.
 
     Variables are brought to mean 0 and variance 1 over all samples first, since the priors are absolute numbers. Environments
-    known to be observational have no targets, nor has an environment without another beside it; any other may have. The point
+    known to be observational have no targets, nor has an environment without another beside it; those known not to be
+    observational have at least one; any other may have. The point
     graph is the best scoring DAG. Told the graph, it keeps to it and finds the targets alone.
 
     References
@@ -122,7 +138,7 @@ class MetaCaDI(Method):
         "n_units": [8, 16, 32],
         "meta_learning": ["none", "evidence"],
         "variance_drift": ["evidence", "none"],
-        "slope_precision": [0.03, 0.1, 0.3],
+        "effect_size": ["evidence", "fixed"],
         "shift_strength": [0.03, 0.1, 0.3],
         "highest_target_rate": [0.05, 0.1, 0.2],
     }
@@ -136,6 +152,7 @@ class MetaCaDI(Method):
         adaptation: Adaptation = "closed_form",
         alternatives: Alternatives = "all",
         meta_learning: MetaLearning = "evidence",
+        effect_size: Literal["evidence", "fixed"] = "evidence",
         target_rate: Literal["evidence", "fixed"] = "evidence",
         variance_drift: Literal["evidence", "none"] = "evidence",
         average: bool = True,
@@ -152,6 +169,7 @@ class MetaCaDI(Method):
         self.adaptation = adaptation
         self.alternatives = alternatives
         self.meta_learning = meta_learning
+        self.effect_size = effect_size
         self.target_rate = target_rate
         self.variance_drift = variance_drift
         self.average = average
@@ -170,21 +188,18 @@ class MetaCaDI(Method):
         if not self.average:
             graphs, log_weights = posterior.best[None], np.zeros(1)
         weights = special.softmax(log_weights)
-        if self.meta_learning != "none":
-            priors = learn_weights(evidence, data, graphs, weights, priors, mode=self.meta_learning, rng=rng)
-            evidence = evidence.under(priors)
-        mechanisms = sampled_mechanisms(evidence, graphs, weights)
+        priors, mechanisms, targets = self._targets(data, priors, evidence, graphs, weights, rng)
         estimate = Estimate(
             edge_probability=np.clip(np.einsum("s,sij->ij", weights, graphs), 0.0, 1.0),
-            target_probability=np.stack([m.target_probability for m in mechanisms], axis=1),
+            target_probability=targets,
             graph_samples=graphs,
             log_weights=log_weights,
             point_graph=posterior.best,
             graph_kind="dag",
         )
         features = [component.features for component in evidence.components]
-        adapt = adapted_targets if self.adaptation == "closed_form" else adapted_targets_by_gradient
-        return FittedMetaCaDI(estimate, mechanisms, features, scaling, priors, adapt, cut_short=posterior.cut_short)
+        log_odds = log_odds_in_closed_form if self.adaptation == "closed_form" else log_odds_by_gradient
+        return FittedMetaCaDI(estimate, mechanisms, features, scaling, priors, log_odds, cut_short=posterior.cut_short)
 
     def effective_capabilities(self) -> Capabilities:
         """Learned features need torch; "auto" does without where it is missing."""
@@ -205,11 +220,49 @@ class MetaCaDI(Method):
         weights = {name: float(self.alternatives in ("all", name.removesuffix("_weight"))) for name in WEIGHTS}
         return Priors(
             target=self.highest_target_rate,
-            slope_precision=self.slope_precision,
-            rate=0.5 * self.slope_precision,
             shift_strength=self.shift_strength,
             **weights,
-        )
+        ).with_effects(self.slope_precision)
+
+    def _targets(
+        self,
+        observed: Observed,
+        priors: Priors,
+        evidence: MixtureEvidence,
+        graphs: BoolArray,
+        weights: FloatArray,
+        rng: np.random.Generator,
+    ) -> tuple[Priors, tuple[Mechanisms, ...], FloatArray]:
+        """What environments say of their interventions, given the graphs: priors, shared mechanisms, probabilities (E, d)."""
+        interventional = known_interventional(observed.environments)
+        rates = [self.highest_target_rate]
+        if self.target_rate == "evidence":
+            rates += [rate for rate in RARER_TARGETS if rate < self.highest_target_rate]
+
+        def judged(evidence: MixtureEvidence) -> tuple[tuple[Mechanisms, ...], list[OfParentSets]]:
+            mechanisms = sampled_mechanisms(evidence, graphs)
+            odds = [OfParentSets(log_odds_of(m.target_probability, priors.target), m.of_sample) for m in mechanisms]
+            return mechanisms, odds
+
+        def at_best_rate(priors: Priors, odds: list[OfParentSets]) -> Priors:
+            return dataclasses.replace(priors, target=chosen_rate(odds, weights, interventional, rates))
+
+        mechanisms, odds = judged(evidence)
+        if self.meta_learning != "none":
+            learned = learn_alternatives(
+                evidence, observed, graphs, weights, at_best_rate(priors, odds), mode=self.meta_learning, rng=rng
+            )
+            learned = dataclasses.replace(learned, target=priors.target)
+            if learned.down or learned.up:
+                odds = log_odds_in_fit(evidence, observed, mechanisms, learned)
+            elif learned != priors:
+                mechanisms, odds = judged(evidence.under(learned))
+            priors = learned
+        priors = at_best_rate(priors, odds)
+        probability = [OfParentSets(special.expit(o.values + special.logit(priors.target)), o.of_sample) for o in odds]
+        targets = averaged_targets(probability, weights, interventional)
+        targets[[bool(e.is_observational) for e in observed.environments]] = 0.0
+        return priors, mechanisms, targets
 
     def _found(self, observed: Observed, constant: BoolArray, rng: np.random.Generator, budget: Budget) -> _Found:
         """Graphs in proportion to the evidence under the chosen features."""
@@ -221,7 +274,7 @@ class MetaCaDI(Method):
                 return found
         amplitudes = self._amplitudes()
         # At every amplitude: what strong slopes gain over weak ones says nothing of a curve.
-        plain = MixtureEvidence([linear.at(a.slope_precision) for a in amplitudes], constant)
+        plain = MixtureEvidence([linear.at(a.slope_factor) for a in amplitudes], constant)
         if kind == "smooth":
             return self._searched(plain.and_also(self._smooth(observed)), observed.graph, rng, budget)
         units = random_units(observed.n_variables, self.n_units, rng)
@@ -256,17 +309,15 @@ class MetaCaDI(Method):
         return _Found(found.priors, found.evidence if learned is None else plain.and_also(learned.components), posterior)
 
     def _smooth(self, observed: Observed) -> list[LocalEvidence]:
-        priors = self._priors()
-        bases = smooth_bases(observed.n_variables, observed.n_environments, priors.slope_precision)
         return [
-            Evidence(observed, dataclasses.replace(priors, slope_precision=precision), basis, annealing=self.annealing)
-            for precision, basis in bases
+            Evidence(observed, self._priors(), basis, amplitude=amplitude, annealing=self.annealing)
+            for amplitude, basis in smooth_bases(observed.n_variables, observed.n_environments)
         ]
 
     def _amplitudes(self) -> list[Amplitude]:
         """Of hidden units, which together may vary as much as functions of a few parents."""
-        share, precision = self.n_units / 4.0, self._priors().slope_precision
-        return [Amplitude(0.1 * precision, share), Amplitude(precision, 8.0 * share)]
+        share = self.n_units / 4.0
+        return [Amplitude(0.1, share), Amplitude(1.0, 8.0 * share)]
 
     def _searched(
         self,
@@ -277,25 +328,30 @@ class MetaCaDI(Method):
         tolerance: float | None = None,
     ) -> _Found:
         """Graphs under the priors that the best one under the default chooses."""
-        rare, drift = self.target_rate == "evidence", self.variance_drift == "evidence"
+        free = {"effects": self.effect_size, "rare": self.target_rate, "drift": self.variance_drift}
+        by_evidence = {name: setting == "evidence" for name, setting in free.items()}
         priors, graph, searched = self._priors(), told, None
-        if rare or drift:
+        if any(by_evidence.values()):
             if graph is None:
                 searched = search.search_graphs(evidence, rng=rng, budget=budget, screening=self.screening)
                 graph = searched.best
-            chosen = priors if budget.expired else chosen_priors(evidence, graph, priors, rare=rare, drift=drift)
-            if chosen != priors:
+            for _ in range(_MOST_CHOICES):
+                chosen = priors if budget.expired else chosen_priors(evidence, graph, self._priors(), **by_evidence)
+                if chosen == priors:
+                    break
                 priors, evidence = chosen, evidence.under(chosen)
-                if searched is not None:
-                    # From the best graph of scores that differ little, so that little is left to find.
-                    searched = search.search_graphs(
-                        evidence,
-                        rng=rng,
-                        budget=budget,
-                        start=graph,
-                        max_failures=search.FURTHER_FAILURES,
-                        screening=self.screening,
-                    )
+                if searched is None:
+                    break
+                # From the best graph of scores that differ little, so that little is left to find.
+                searched = search.search_graphs(
+                    evidence,
+                    rng=rng,
+                    budget=budget,
+                    start=graph,
+                    max_failures=search.FURTHER_FAILURES,
+                    screening=self.screening,
+                )
+                graph = searched.best
         return _Found(priors, evidence, self._sample(evidence, told, rng, budget, searched, tolerance))
 
     def _sample(
@@ -407,13 +463,13 @@ class FittedMetaCaDI(Fitted):
         features: list[Features],
         scaling: Scaling,
         priors: Priors,
-        adapted: Callable[..., FloatArray],
+        log_odds: LogOdds,
         *,
         cut_short: bool = False,
     ) -> None:
         super().__init__(estimate, cut_short=cut_short)
         self._mechanisms, self._features, self._scaling, self._priors = mechanisms, features, scaling, priors
-        self._adapted_targets = adapted
+        self._log_odds = log_odds
 
     def adapt(self, new: Observed, *, rng: np.random.Generator) -> Estimate:
         """Targets of new environments, each judged alone; the graph stays as fitted, and nothing is drawn."""
@@ -422,7 +478,9 @@ class FittedMetaCaDI(Fitted):
         targets = np.zeros((new.n_environments, new.n_variables))
         if possible:
             scaled = [self._scaling.of_environment(e) for e in possible]
-            targets[places] = self._adapted_targets(self._mechanisms, self._features, scaled, self._priors)
+            assert self.estimate.log_weights is not None
+            weights = special.softmax(self.estimate.log_weights)
+            targets[places] = adapted_targets(self._mechanisms, self._features, scaled, self._priors, weights, self._log_odds)
         return dataclasses.replace(self.estimate, target_probability=targets)
 
     def log_density(self, X: FloatArray) -> FloatArray:

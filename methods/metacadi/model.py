@@ -29,6 +29,9 @@ ALTERNATIVES = ("shift", "scale", "shift and scale", "hard", "relearned mechanis
 WEIGHTS = ("shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weight", "relearned_weight")
 """Their names among the priors."""
 
+UNIT_SHIFT_STRENGTH = 4.0
+"""Prior precision of a shift about one unit up or down, relative to the noise variance."""
+
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 _SMALLEST_WEIGHT = 1e-200
 """Its logarithm stands for that of zero, which compiled code could not add."""
@@ -62,6 +65,9 @@ class Priors:
         A target's own mean (zero a priori) and variance, without parents.
     relearned_precision, relearned_shape, relearned_rate : float
         A target's own mechanism, intercept included.
+    down, up : float
+        Shares of targets that are shifted down or up by about one unit, as in a knockdown screen; all others follow the
+        alternatives. The search for graphs does not know them (``meta`` learns them after).
     shift_weight, scale_weight, shift_and_scale_weight, hard_weight, relearned_weight : float
         Of the alternatives, up to a common factor.
     """
@@ -81,6 +87,8 @@ class Priors:
     relearned_precision: float = 0.5
     relearned_shape: float = 1.0
     relearned_rate: float = 0.5
+    down: float = 0.0
+    up: float = 0.0
     shift_weight: float = 1.0
     scale_weight: float = 1.0
     shift_and_scale_weight: float = 1.0
@@ -91,11 +99,19 @@ class Priors:
         """The same numbers as a named tuple, which compiled code can take."""
         return _Record(*dataclasses.astuple(self))
 
+    def with_effects(self, slope_precision: float) -> Priors:
+        """With effects of another strength, so that equivalent graphs still score the same."""
+        return dataclasses.replace(self, slope_precision=slope_precision, rate=0.5 * slope_precision)
+
     @property
     def log_weights(self) -> FloatArray:
         """Log prior probabilities of ``ALTERNATIVES``, float64 (5,); one of weight zero is left out."""
         weights = np.array([getattr(self, name) for name in WEIGHTS])
         return np.asarray(np.log(np.maximum(weights / weights.sum(), _SMALLEST_WEIGHT)))
+
+    def with_weights(self, weights: FloatArray) -> Priors:
+        """With other weights of ``ALTERNATIVES``, float64 (5,)."""
+        return dataclasses.replace(self, **dict(zip(WEIGHTS, map(float, weights), strict=True)))
 
     def shared(self, relative: FloatArray, n_parents: int) -> MechanismPrior:
         """Prior of a shared mechanism with features of ``relative`` precision, float64 (m,), the intercept first."""
@@ -294,6 +310,15 @@ def log_shift(grams: FloatArray, n_samples: FloatArray, shared: Posterior, prior
     return updated_log_evidence(deflated, n_samples, shared, priors) + 0.5 * np.log(strength / (strength + n_samples))
 
 
+def log_unit_shift(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors, direction: float) -> FloatArray:
+    """As :func:`log_shift`, for a shift that is N(direction, variance / strength)."""
+    moved = grams.copy()
+    moved[:, -1, -1] += direction * (direction * grams[:, 0, 0] - 2.0 * grams[:, 0, -1])
+    moved[:, -1, :-1] -= direction * grams[:, 0, :-1]
+    moved[:, :-1, -1] = moved[:, -1, :-1]
+    return log_shift(moved, n_samples, shared, dataclasses.replace(priors, shift_strength=UNIT_SHIFT_STRENGTH))
+
+
 def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors) -> FloatArray:
     """Log density of each environment under the shared mechanism, float64 (E,).
 
@@ -327,6 +352,22 @@ def log_mean_and_variance(
         + special.gammaln(posterior_shape)
         - special.gammaln(shape)
     )
+
+
+def log_of_target(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors) -> FloatArray:
+    """Log density of each environment if the variable is a target, float64 (E,); arguments as of :func:`log_alternatives`."""
+    of_any_kind = log_mixture(log_alternatives(grams, n_samples, shared, priors), priors)
+    if not (priors.down or priors.up):
+        return of_any_kind
+    shifts = [log_unit_shift(grams, n_samples, shared, priors, direction) for direction in (-1.0, 1.0)]
+    return log_with_shifts(of_any_kind, *shifts, priors.down, priors.up)
+
+
+def log_with_shifts(of_any_kind: FloatArray, by_down: FloatArray, by_up: FloatArray, down: float, up: float) -> FloatArray:
+    """Log density of a target where such shares are shifted by a unit down and up; all arrays have one shape."""
+    with np.errstate(divide="ignore"):
+        shares = np.log([1.0 - down - up, down, up])
+    return np.asarray(special.logsumexp([s + x for s, x in zip(shares, (of_any_kind, by_down, by_up), strict=True)], axis=0))
 
 
 def log_mixture(alternatives: FloatArray, priors: Priors) -> FloatArray:

@@ -88,10 +88,10 @@ def _gram_tensor(statistics: Statistics, parent_sets: Sequence[tuple[int, IntArr
 
 
 def log_priors(priors: Priors) -> dict[str, Tensor]:
-    """Logarithm of every prior, scalar float64 tensors; of a weight of zero, that of the smallest that counts."""
+    """Logarithm of every prior of the local evidence, scalar float64 tensors; of zero, that of the smallest that counts."""
     import torch
 
-    values = dataclasses.asdict(priors)
+    values = {name: value for name, value in dataclasses.asdict(priors).items() if name not in ("down", "up")}
     return {name: torch.tensor(max(value, _SMALLEST_WEIGHT), dtype=torch.float64).log() for name, value in values.items()}
 
 

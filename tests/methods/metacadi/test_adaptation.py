@@ -66,30 +66,47 @@ def parents_of(graph, i):
     return np.flatnonzero(graph[:, i])
 
 
-def test_targets_of_the_fit_average_over_parent_sets(samples, evidence):
-    mechanisms = sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY, CHAIN]), np.array([0.2, 0.3, 0.5]))
+def test_targets_of_the_fit_are_those_of_each_parent_set(samples, evidence):
+    mechanisms = sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY, CHAIN]))
     for i, m in enumerate(mechanisms):
         of_graph = [1 - reference_shared(samples, i, parents_of(graph, i))[1] for graph in (CHAIN, EMPTY)]
-        assert m.target_probability[1:] == pytest.approx(0.7 * of_graph[0] + 0.3 * of_graph[1], abs=1e-8)
-        assert m.target_probability[0] == 0.0
-    assert mechanisms[1].target_probability[2] > 0.9
+        for place, graph in enumerate((0, 1)):
+            assert m.target_probability[m.of_sample[place], 1:] == pytest.approx(of_graph[graph], abs=1e-8)
+        assert (m.target_probability[:, 0] == 0.0).all()
+    assert mechanisms[1].target_probability[0, 2] > 0.9
 
 
 @pytest.mark.parametrize("n", [1, 3, 10])
 def test_adaptation_is_the_closed_form_of_the_reference(samples, evidence, n):
     rng = np.random.default_rng(n)
     new = [model(rng, n), model(rng, n, (0, 0, 4)), model(rng, n, (0.5, 0, 0))]
-    mechanisms = sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]), np.array([0.9, 0.1]))
-    found = adapted_targets(mechanisms, [Basis(D)], [Environment(X) for X in new], PRIORS)
+    weights = np.array([0.9, 0.1])
+    mechanisms = sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]))
+    found = adapted_targets(mechanisms, [Basis(D)], [Environment(X) for X in new], PRIORS, weights)
     for i in range(D):
         of_graph = [reference_targets(samples, new, i, parents_of(graph, i)) for graph in (CHAIN, EMPTY)]
         assert found[:, i] == pytest.approx(0.9 * of_graph[0] + 0.1 * of_graph[1], abs=1e-8)
     assert found[1, 2] > 0.8
 
 
+def test_a_new_environment_that_is_known_to_be_interventional_has_a_target(samples, evidence):
+    """Ten samples of no intervention at all: by Bayes' rule in each of two graphs, and nothing where it is not known."""
+    X, weights = model(np.random.default_rng(7), 10), np.array([0.9, 0.1])
+    mechanisms = sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]))
+    for told in (None, True, False):
+        new = [Environment(X, is_observational=told)]
+        expected = np.zeros(D)
+        for graph, weight in zip((CHAIN, EMPTY), weights, strict=True):
+            p = np.array([reference_targets(samples, [X], i, parents_of(graph, i))[0] for i in range(D)])
+            expected += weight * p / (1 - np.prod(1 - p) if told is False else 1)
+        found = adapted_targets(mechanisms, [Basis(D)], new, PRIORS, weights)[0]
+        assert found == pytest.approx(expected, abs=1e-8)
+    assert found.sum() > 1
+
+
 def test_density_is_a_student_t_of_each_sample_alone(samples, evidence):
     X = model(np.random.default_rng(5), 4)
-    density = log_density(sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY]), np.full(2, 0.5)), [Basis(D)], X)
+    density = log_density(sampled_mechanisms(evidence, np.stack([CHAIN, EMPTY])), [Basis(D)], X)
     assert density.shape == (2, 4, D)
     for s, graph in enumerate((CHAIN, EMPTY)):
         for i in range(D):

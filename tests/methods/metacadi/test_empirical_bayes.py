@@ -73,18 +73,37 @@ def test_what_is_switched_off_stays():
     observed = chain(0, laplace)
     assert choose(observed, drift=False).variance_drift == 0.0
     assert choose(observed, rare=False).target == Priors().target
-    assert choose(observed, rare=False, drift=False) == Priors()
+    assert choose(observed, effects=False).slope_precision == Priors().slope_precision
+    assert choose(observed, effects=False, rare=False, drift=False) == Priors()
 
 
 def test_nothing_else_changes():
     found = choose(chain(0, laplace), Priors(hard_weight=3.0))
     assert found.target < 0.1
     assert found.variance_drift > 0.0
-    assert dataclasses.replace(found, target=0.1, variance_drift=0.0) == Priors(hard_weight=3.0)
+    same = dataclasses.replace(found, target=0.1, variance_drift=0.0).with_effects(0.1)
+    assert same == Priors(hard_weight=3.0)
 
 
-def test_without_possible_targets_nothing_is_chosen():
-    assert choose(chain(0, laplace, known=True)) == Priors()
+def test_without_possible_targets_only_the_size_of_effects_is_chosen():
+    found = choose(chain(0, laplace, known=True))
+    assert found.with_effects(0.1) == Priors()
+
+
+@pytest.mark.parametrize(("slope", "expected"), [(0.2, (1, 10)), (0.8, (0.3, 3)), (20.0, (0.0, 0.02))])
+def test_effects_are_as_strong_as_the_environments_say(slope, expected):
+    """Of unit noise: prior slopes have variance one over the precision, and shrink with the units, which strong effects swell.
+    Within a factor of ten, in three draws."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(400, D))
+        for j in range(1, D):
+            X[:, j] += slope * X[:, j - 1]
+        X /= X.std(axis=0)
+        observed = Observed((Environment(X, is_observational=True), Environment(X[:50] + rng.normal(size=(50, D)) * 0.01)))
+        found = choose(observed)
+        assert expected[0] <= found.slope_precision <= expected[1]
+        assert found.rate == 0.5 * found.slope_precision
 
 
 def test_a_rarer_default_is_a_bound():

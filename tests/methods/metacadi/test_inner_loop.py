@@ -1,5 +1,7 @@
 """The gradient inner loop that stands beside the closed form."""
 
+import functools
+
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
@@ -11,10 +13,10 @@ from bench.types import Environment, Observed
 from methods.metacadi.adaptation import adapted_targets, sampled_mechanisms
 from methods.metacadi.evidence import Evidence, MixtureEvidence
 from methods.metacadi.features import Basis
-from methods.metacadi.inner_loop import Loss, adapted_targets_by_gradient, likelihood_gain
+from methods.metacadi.inner_loop import Loss, likelihood_gain, log_odds_by_gradient
 from methods.metacadi.model import Priors
 
-PRIORS = Priors()
+PRIORS, WEIGHTS = Priors(), np.array([0.9, 0.1])
 D = 3
 CHAIN = np.eye(D, k=1, dtype=bool)
 
@@ -31,12 +33,12 @@ def chain(rng, n, shifts=(0, 0, 0)):
 def mechanisms():
     known = Environment(chain(np.random.default_rng(0), 300), is_observational=True)
     evidence = MixtureEvidence([Evidence(Observed((known, Environment(chain(np.random.default_rng(1), 20)))), PRIORS)])
-    return sampled_mechanisms(evidence, np.stack([CHAIN, np.zeros((D, D), dtype=bool)]), np.array([0.9, 0.1]))
+    return sampled_mechanisms(evidence, np.stack([CHAIN, np.zeros((D, D), dtype=bool)]))
 
 
 def of(mechanisms, i):
-    """Shared mechanism of the heavier parent set."""
-    return mechanisms[i].of_parent_set[int(np.argmax(mechanisms[i].shares))][0]
+    """Shared mechanism given the parents in the chain."""
+    return mechanisms[i].of_parent_set[0][0]
 
 
 def loss_of(mechanisms, i, samples):
@@ -93,7 +95,8 @@ def test_many_steps_reach_the_minimum(mechanisms, optimiser, n_steps, learning_r
 
 
 def by_gradient(mechanisms, samples, **kwargs):
-    return adapted_targets_by_gradient(mechanisms, [Basis(D)], [Environment(X) for X in samples], PRIORS, **kwargs)
+    log_odds = functools.partial(log_odds_by_gradient, **kwargs)
+    return adapted_targets(mechanisms, [Basis(D)], [Environment(X) for X in samples], PRIORS, WEIGHTS, log_odds)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"n_steps": 1}, {"n_steps": 200, "optimiser": "adam", "learning_rate": 0.03}])
@@ -143,7 +146,7 @@ def test_the_closed_form_ranks_targets_better_than_one_short_step(mechanisms):
     rng = np.random.default_rng(9)
     truth = rng.random((400, D)) < 0.2
     samples = [chain(rng, 3, np.where(row, rng.choice([-0.8, 0.8], D), 0)) for row in truth]
-    closed = adapted_targets(mechanisms, [Basis(D)], [Environment(X) for X in samples], PRIORS)
+    closed = adapted_targets(mechanisms, [Basis(D)], [Environment(X) for X in samples], PRIORS, WEIGHTS)
     one_step = by_gradient(mechanisms, samples, n_steps=1, learning_rate=0.1)
     precision = [average_precision_score(truth.ravel(), p.ravel()) for p in (closed, one_step)]
     assert precision[0] > precision[1] + 0.01

@@ -87,7 +87,8 @@ def test_environments_in_another_order_permute_the_targets_and_nothing_else(conf
 @pytest.mark.parametrize("features", ["random", "learned"])
 @pytest.mark.parametrize("change", ["order of environments", "units"])
 def test_hidden_units_feel_order_and_units_by_little(monkeypatch, features, change):
-    """Margin .02: single precision moves targets by up to .001, a sign turned round by .003 and a graph of a hundred."""
+    """Single precision moves targets by .001, a sign turned round by .003: margin .02. Edges are seen in a hundred graphs,
+    drawn anew: one of probability .05 has two standard deviations of .05."""
     # One short round of learning will do.
     monkeypatch.setattr(method, "fit_learned", functools.partial(method.fit_learned, n_rounds=1, n_steps=50))
     Xs, order = samples(), np.arange(6)
@@ -99,7 +100,7 @@ def test_hidden_units_feel_order_and_units_by_little(monkeypatch, features, chan
     first, second = (fit(f"metacadi[features={features}]", observed(data)) for data in (Xs, others))
     assert (second.point_graph == first.point_graph).all()
     assert np.allclose(second.target_probability, first.target_probability[order], rtol=0, atol=0.02)
-    assert np.allclose(second.edge_probability, first.edge_probability, rtol=0, atol=0.02)
+    assert np.allclose(second.edge_probability, first.edge_probability, rtol=0, atol=0.05)
 
 
 @both

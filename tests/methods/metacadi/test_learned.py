@@ -23,7 +23,7 @@ from methods.metacadi.model import Priors, shared_posterior
 from methods.metacadi.search import sample_graphs
 
 PRIORS = Priors()
-AMPLITUDES = (Amplitude(0.1, 2.0), Amplitude(0.01, 2.0))
+AMPLITUDES = (Amplitude(1.0, 2.0), Amplitude(0.1, 2.0))
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -65,7 +65,7 @@ def test_closed_form_is_the_log_evidence_of_the_model():
         each = []
         for amplitude in AMPLITUDES:
             relative = np.array([1.0] * (1 + p.sum()) + [amplitude.relative_precision] * (len(gram) - 2 - p.sum()))
-            priors = Priors(slope_precision=amplitude.slope_precision)
+            priors = Priors(slope_precision=0.1 * amplitude.slope_factor)
             each.append(shared_posterior(gram, n, priors, relative=relative, n_parents=int(p.sum())).log_evidence)
         assert got[b] == pytest.approx(np.logaddexp(*each) - np.log(2), abs=1e-8)
 

@@ -13,7 +13,9 @@ from methods.metacadi.model import (
     log_alternatives,
     log_mean_and_variance,
     log_mixture,
+    log_of_target,
     log_shift,
+    log_unit_shift,
     shared_posterior,
     updated_log_evidence,
 )
@@ -87,6 +89,21 @@ def test_shift_without_parents_is_its_integral(n):
     wanted = joint - evidence
     found = log_shift(gram(np.ones((n, 1)), new)[None], np.array([float(n)]), shared, PRIORS)
     assert found[0] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("direction", [-1.0, 1.0])
+@pytest.mark.parametrize("n_parents", [0, 2])
+def test_a_shift_by_about_a_unit_is_that_of_samples_moved_back(direction, n_parents):
+    rng = np.random.default_rng(n_parents)
+    known, (features, y) = draw(rng, 15, n_parents), draw(rng, 4, n_parents)
+    n, shared = np.array([4.0]), seen(*known)
+    found = log_unit_shift(gram(features, y)[None], n, shared, PRIORS, direction)
+    moved_back = gram(features, y - direction)[None]
+    assert found == pytest.approx(log_shift(moved_back, n, shared, dataclasses.replace(PRIORS, shift_strength=4.0)), abs=1e-9)
+    shares = {"down": 0.6} if direction < 0 else {"up": 0.6}
+    of_target = log_of_target(gram(features, y)[None], n, shared, dataclasses.replace(PRIORS, **shares))
+    any_kind = log_mixture(log_alternatives(gram(features, y)[None], n, shared, PRIORS), PRIORS)
+    assert np.exp(of_target) == pytest.approx(0.6 * np.exp(found) + 0.4 * np.exp(any_kind), rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [1, 3, 12])

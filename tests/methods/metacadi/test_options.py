@@ -245,14 +245,15 @@ def test_the_same_generator_gives_the_same_answer(features):
 def test_one_alternative_has_all_the_weight(alternative):
     """Targets are those of the evidence under priors where all other weights are 0, to rounding."""
     told = dataclasses.replace(plain(), graph=GRAPH)
-    found = fit(f"metacadi[features=linear,alternatives={alternative}]", told).estimate.target_probability
+    options = "features=linear,effect_size=fixed,target_rate=fixed"
+    found = fit(f"metacadi[{options},alternatives={alternative}]", told).estimate.target_probability
     names = ("shift", "scale", "shift_and_scale", "hard", "relearned")
     priors = Priors(**{f"{name}_weight": float(name == alternative) for name in names})
     scaling = Scaling.of(told)
     evidence = Evidence(Observed(tuple(map(scaling.of_environment, told.environments))), priors)
     wanted = np.stack([evidence.target_probability(i, GRAPH[:, i]) for i in range(D)], axis=1)
     assert np.allclose(found, wanted, rtol=0, atol=1e-12)
-    assert not np.allclose(found, fit("metacadi[features=linear]", told).estimate.target_probability, rtol=0, atol=1e-6)
+    assert not np.allclose(found, fit(f"metacadi[{options}]", told).estimate.target_probability, rtol=0, atol=1e-6)
 
 
 @functools.cache
