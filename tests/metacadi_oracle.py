@@ -315,7 +315,9 @@ def report(n_seeds):
             observed = draw_observed(*setting, seed)
             exact, approximate = exact_posterior(observed, prior), mean_field_posterior(observed, prior)
             fitted = (
-                make_method("metacadi[features=linear,effect_size=fixed,target_rate=fixed,variance_drift=none]")
+                make_method(
+                    "metacadi[features=linear,effect_size=fixed,target_rate=fixed,variance_drift=none,mechanism_drift=none]"
+                )
                 .fit(observed, rng=np.random.default_rng(seed))
                 .estimate
             )

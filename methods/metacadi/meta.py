@@ -31,7 +31,7 @@ from methods.metacadi.model import (
     split_by_knowledge,
     updated_log_evidence,
 )
-from methods.metacadi.targets import OfParentSets, given_a_target, log_odds_of, share_with_a_target
+from methods.metacadi.targets import OfParentSets, given_a_target, share_with_a_target
 
 Mode = Literal["evidence", "episodic"]
 MODES: tuple[Mode, ...] = ("evidence", "episodic")
@@ -41,6 +41,9 @@ UNIT_SHIFTS = ((0.8, 0.0), (0.0, 0.8), (0.4, 0.4))
 
 LIKELY_UNIT_SHIFTS = 0.1
 """Prior probability of them, all together."""
+
+MECHANISM_DRIFTS = (0.01, 0.03, 0.1, 0.3)
+"""From hardly any to half of the noise's deviation."""
 
 PRIOR_SPREAD = 1.0
 """Standard deviation of the logarithm of a learned weight about its default: the say of about one intervention."""
@@ -111,9 +114,7 @@ def learn_alternatives(
     if not possible or allowed.sum() < 2:
         return priors
     supports = draw_supports(possible, rng) if mode == "episodic" else []
-    densities = _log_densities(
-        evidence, [possible, *supports], places, *heaviest_parent_sets(graph_samples, weights), priors.target
-    )
+    densities = _log_densities(evidence, [possible, *supports], places, *heaviest_parent_sets(graph_samples, weights), priors)
     default = priors.log_weights
     of_default = float(densities.under_weights(default)[0][0])
     learned = densities.best_weights(default, allowed)
@@ -127,6 +128,41 @@ def learn_alternatives(
             gain = densities.under_unit_shifts(default, down, up) - of_default
             gains[dataclasses.replace(priors, down=down, up=up)] = gain + np.log(LIKELY_UNIT_SHIFTS / len(UNIT_SHIFTS))
     return max(gains, key=lambda candidate: gains[candidate])
+
+
+def with_chosen_drift(
+    evidence: MixtureEvidence, observed: Observed, graph: BoolArray, priors: Priors, rates: Sequence[float]
+) -> Priors:
+    """Priors with the drift of mechanisms under which the environments are most likely, given a graph, bool (d, d).
+
+    Real mechanisms differ a little in every environment, and with hundreds of samples an exact test calls everything a target.
+    A drift has to gain log(E d), for E environments of d mechanisms that might drift.
+
+    Parameters
+    ----------
+    evidence, observed, priors
+        As in :func:`learn_alternatives`.
+    graph : bool (d, d)
+    rates : sequence of float
+        Of targets, the best of which counts for each drift.
+    """
+    _, possible, places = split_by_knowledge(observed)
+    if not possible:
+        return priors
+    d = observed.n_variables
+    parent_sets, shares = [(i, np.flatnonzero(graph[:, i])) for i in range(d)], np.ones(d)
+
+    def log_density(drift: float) -> float:
+        drifting = dataclasses.replace(priors, mechanism_drift=drift)
+        densities = _log_densities(evidence, [possible], places, parent_sets, shares, drifting)
+        return max(densities.of_all(rate) for rate in rates)
+
+    best, value = 0.0, log_density(0.0) + np.log(len(possible) * d)
+    for drift in MECHANISM_DRIFTS:
+        if (drifting := log_density(drift)) <= value:
+            break
+        best, value = drift, drifting
+    return dataclasses.replace(priors, mechanism_drift=best)
 
 
 def heaviest_parent_sets(graph_samples: BoolArray, weights: FloatArray) -> tuple[list[tuple[int, IntArray]], FloatArray]:
@@ -152,31 +188,38 @@ def draw_supports(environments: Sequence[Environment], rng: np.random.Generator)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Densities:
-    """Log densities of T versions of E environments for B variables given parent sets and features, relative to no target.
+    """Log densities of T versions of E environments for B variables given parent sets and features.
 
     Parameters
     ----------
-    tables : float64 (T, B, E, 5 + 2)
-        Under each alternative, and shifted by a unit down and up.
+    unchanged : float64 (T, B, E)
+        Without a target.
+    changed : float64 (T, B, E, 5 + 2)
+        Relative to that: under each alternative, and shifted by a unit down and up.
     shares : float64 (B,)
         Of parent sets and features; they add up to one for each variable.
     interventional : bool (E,)
         Environments with at least one target.
-    rate : float
-        Prior probability of a target.
+    priors : Priors
     n_variables : int
     """
 
-    tables: FloatArray
+    unchanged: FloatArray
+    changed: FloatArray
     shares: FloatArray
     interventional: BoolArray
-    rate: float
+    priors: Priors
     n_variables: int
+
+    def of_all(self, rate: float) -> float:
+        """Log density of the first version, absolute, with targets at another rate."""
+        at_rate = dataclasses.replace(self, priors=dataclasses.replace(self.priors, target=rate))
+        return float(self.shares @ self.unchanged[0].sum(axis=1) + at_rate.under_weights(self.priors.log_weights)[0][0])
 
     def under_weights(self, log_weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log density of each version, float64 (T,), and its gradient, float64 (T, 5)."""
         normalised = special.log_softmax(log_weights)
-        of_kinds = self.tables[..., :-2] + normalised
+        of_kinds = self.changed[..., :-2] + normalised
         odds = special.logsumexp(of_kinds, axis=-1)
         value, slope = self._of_odds(odds)
         of_target = np.einsum("tbe,tbea->ta", slope, np.exp(of_kinds - odds[..., None]))
@@ -184,13 +227,13 @@ class _Densities:
 
     def under_unit_shifts(self, log_weights: FloatArray, down: float, up: float) -> float:
         """Log density of the first version with such shares of unit shifts."""
-        of_any_kind = special.logsumexp(self.tables[:1, ..., :-2] + log_weights, axis=-1)
-        by_down, by_up = self.tables[:1, ..., -2], self.tables[:1, ..., -1]
+        of_any_kind = special.logsumexp(self.changed[:1, ..., :-2] + log_weights, axis=-1)
+        by_down, by_up = self.changed[:1, ..., -2], self.changed[:1, ..., -1]
         return float(self._of_odds(log_with_shifts(of_any_kind, by_down, by_up, down, up))[0][0])
 
     def best_weights(self, default: FloatArray, free: BoolArray) -> FloatArray:
         """Log weights that maximise the density, or the mean density of query samples given supports."""
-        signs = np.append(1.0, np.full(len(self.tables) - 1, -1.0 / max(1, len(self.tables) - 1)))
+        signs = np.append(1.0, np.full(len(self.changed) - 1, -1.0 / max(1, len(self.changed) - 1)))
 
         def loss(change: FloatArray) -> tuple[float, FloatArray]:
             values, gradients = self.under_weights(default + change)
@@ -202,12 +245,13 @@ class _Densities:
 
     def _of_odds(self, odds: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log density given log odds of targets, float64 (T, B, E); float64 (T,), and its gradient (T, B, E)."""
-        mixed = np.logaddexp(np.log1p(-self.rate), np.log(self.rate) + odds)
+        rate = self.priors.target
+        mixed = np.logaddexp(np.log1p(-rate), np.log(rate) + odds)
         total = np.einsum("b,tbe->te", self.shares, mixed)
-        slope = self.shares[:, None] * special.expit(odds + special.logit(self.rate))
+        slope = self.shares[:, None] * special.expit(odds + special.logit(rate))
         known = self.interventional
-        slope[..., known] /= share_with_a_target(total[:, None, known], self.rate, self.n_variables)
-        total[:, known] = given_a_target(total[:, known], self.rate, self.n_variables)
+        slope[..., known] /= share_with_a_target(total[:, None, known], rate, self.n_variables)
+        total[:, known] = given_a_target(total[:, known], rate, self.n_variables)
         return total.sum(axis=1), slope
 
 
@@ -217,7 +261,7 @@ def _log_densities(
     places: IntArray,
     parent_sets: Sequence[tuple[int, IntArray]],
     shares: FloatArray,
-    rate: float,
+    priors: Priors,
 ) -> _Densities:
     """Of parts of environments, all their samples first, which stand at ``places`` (E,) among all environments."""
     summaries = [[component.features.summary(part) for part in parts] for component in evidence.components]
@@ -231,17 +275,17 @@ def _log_densities(
             n_samples = np.stack([summary.n_samples for summary in summaries[c]])
             keep = 1.0 - component.target_probability(i, parents)[places]
             rest = all_others(component.shared_mechanism(i, parents), keep, grams[0], n_samples[0], component.priors)
-            table = np.empty((*n_samples.shape, len(ALTERNATIVES) + 2))
+            table = np.empty((*n_samples.shape, 1 + len(ALTERNATIVES) + 2))
             for of_part, part, n in zip(table, grams, n_samples, strict=True):
-                of_part[:, :-2] = log_alternatives(part, n, rest, component.priors).T
+                of_part[:, 0] = updated_log_evidence(part, n, rest, priors)
+                of_part[:, 1:-2] = log_alternatives(part, n, rest, priors).T
                 for k, direction in ((-2, -1.0), (-1, 1.0)):
-                    of_part[:, k] = log_unit_shift(part, n, rest, component.priors, direction)
-                of_part -= updated_log_evidence(part, n, rest, component.priors)[:, None]
+                    of_part[:, k] = log_unit_shift(part, n, rest, priors, direction)
             found.append(table)
             found_shares.append(share * probability[c] / probability[probability > _NEGLIGIBLE].sum())
-    return _Densities(
-        np.stack(found, axis=1), np.array(found_shares), known_interventional(parts[0]), rate, evidence.n_variables
-    )
+    tables, interventional = np.stack(found, axis=1), known_interventional(parts[0])
+    unchanged, changed = tables[..., 0], tables[..., 1:] - tables[..., :1]
+    return _Densities(unchanged, changed, np.array(found_shares), interventional, priors, evidence.n_variables)
 
 
 def all_others(shared: Posterior, keep: FloatArray, grams: FloatArray, n_samples: FloatArray, priors: Priors) -> Posterior:
@@ -260,7 +304,7 @@ def log_odds_in_fit(
 ) -> list[OfParentSets]:
     """Log odds of every variable as a target in the environments of the fit, −inf where it cannot be one.
 
-    Compiled code gives them where there are no unit shifts.
+    Compiled code gives them where nothing drifts and there are no unit shifts.
     """
     _, possible, places = split_by_knowledge(observed)
     summaries = [component.features.summary(possible) for component in evidence.components]
@@ -268,7 +312,7 @@ def log_odds_in_fit(
     for m in mechanisms:
         log_odds = np.full((len(m.of_parent_set), observed.n_environments), -np.inf)
         for of_set, row in zip(m.of_parent_set, log_odds, strict=True):
-            probability = np.zeros(len(possible))
+            of_features = []
             for mechanism in of_set:
                 component, summary = evidence.components[mechanism.component], summaries[mechanism.component]
                 parents = np.isin(np.arange(observed.n_variables), mechanism.parents)
@@ -276,7 +320,7 @@ def log_odds_in_fit(
                 keep = 1.0 - component.target_probability(m.variable, parents)[places]
                 rest = all_others(mechanism.posterior, keep, grams, summary.n_samples, component.priors)
                 odds = log_odds_in_closed_form(grams, summary.n_samples, rest, priors)
-                probability += mechanism.weight * special.expit(odds + special.logit(priors.target))
-            row[places] = log_odds_of(probability, priors.target)
+                of_features.append(np.log(mechanism.weight) + odds)
+            row[places] = special.logsumexp(of_features, axis=0)
         found.append(OfParentSets(log_odds, m.of_sample))
     return found

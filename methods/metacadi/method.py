@@ -30,7 +30,7 @@ from methods.metacadi.features import smooth_bases
 from methods.metacadi.inner_loop import log_odds_by_gradient
 from methods.metacadi.joint import random_units
 from methods.metacadi.learned import ROUGHLY, Amplitude, fit_learned, joint_mixture
-from methods.metacadi.meta import learn_alternatives, log_odds_in_fit
+from methods.metacadi.meta import learn_alternatives, log_odds_in_fit, with_chosen_drift
 from methods.metacadi.model import WEIGHTS, Priors, split_by_knowledge
 from methods.metacadi.probe import curved_candidates, promise
 from methods.metacadi.scaling import Scaling
@@ -92,6 +92,9 @@ class MetaCaDI(Method):
     variance_drift : {"evidence", "none"}
         May the noise of a mechanism differ a little between environments without a target, as that of heavy tails seems to:
         where the evidence of a first graph says so clearly; or never. The first graph is the best that local search finds.
+    mechanism_drift : {"evidence", "none"}
+        May whole mechanisms differ a little between environments without a target, as real ones do: where the evidence of the
+        best graph says so clearly; or never. Changes the targets alone.
     average : bool
         Average over graph samples; or draw none, and answer with the best graph that the search meets.
     annealing : bool
@@ -155,6 +158,7 @@ class MetaCaDI(Method):
         effect_size: Literal["evidence", "fixed"] = "evidence",
         target_rate: Literal["evidence", "fixed"] = "evidence",
         variance_drift: Literal["evidence", "none"] = "evidence",
+        mechanism_drift: Literal["evidence", "none"] = "evidence",
         average: bool = True,
         annealing: bool = True,
         screening: bool = True,
@@ -172,6 +176,7 @@ class MetaCaDI(Method):
         self.effect_size = effect_size
         self.target_rate = target_rate
         self.variance_drift = variance_drift
+        self.mechanism_drift = mechanism_drift
         self.average = average
         self.annealing = annealing
         self.screening = screening
@@ -188,7 +193,7 @@ class MetaCaDI(Method):
         if not self.average:
             graphs, log_weights = posterior.best[None], np.zeros(1)
         weights = special.softmax(log_weights)
-        priors, mechanisms, targets = self._targets(data, priors, evidence, graphs, weights, rng)
+        priors, mechanisms, targets = self._targets(data, priors, evidence, posterior.best, graphs, weights, rng)
         estimate = Estimate(
             edge_probability=np.clip(np.einsum("s,sij->ij", weights, graphs), 0.0, 1.0),
             target_probability=targets,
@@ -229,6 +234,7 @@ class MetaCaDI(Method):
         observed: Observed,
         priors: Priors,
         evidence: MixtureEvidence,
+        best: BoolArray,
         graphs: BoolArray,
         weights: FloatArray,
         rng: np.random.Generator,
@@ -239,26 +245,28 @@ class MetaCaDI(Method):
         if self.target_rate == "evidence":
             rates += [rate for rate in RARER_TARGETS if rate < self.highest_target_rate]
 
-        def judged(evidence: MixtureEvidence) -> tuple[tuple[Mechanisms, ...], list[OfParentSets]]:
-            mechanisms = sampled_mechanisms(evidence, graphs)
-            odds = [OfParentSets(log_odds_of(m.target_probability, priors.target), m.of_sample) for m in mechanisms]
-            return mechanisms, odds
+        def judged(learned: Priors) -> tuple[tuple[Mechanisms, ...], list[OfParentSets]]:
+            of_kinds = evidence if (learned.log_weights == priors.log_weights).all() else evidence.under(learned)
+            mechanisms = sampled_mechanisms(of_kinds, graphs)
+            if learned.mechanism_drift or learned.down or learned.up:
+                return mechanisms, log_odds_in_fit(of_kinds, observed, mechanisms, learned)
+            return mechanisms, [OfParentSets(log_odds_of(m.target_probability, priors.target), m.of_sample) for m in mechanisms]
 
-        def at_best_rate(priors: Priors, odds: list[OfParentSets]) -> Priors:
-            return dataclasses.replace(priors, target=chosen_rate(odds, weights, interventional, rates))
+        def at_best_rate(learned: Priors, odds: list[OfParentSets]) -> Priors:
+            return dataclasses.replace(learned, target=chosen_rate(odds, weights, interventional, rates))
 
-        mechanisms, odds = judged(evidence)
+        learned, (mechanisms, odds) = priors, judged(priors)
+        if self.mechanism_drift == "evidence":
+            learned = with_chosen_drift(evidence, observed, best, priors, rates)
+            if learned != priors:
+                mechanisms, odds = judged(learned)
         if self.meta_learning != "none":
-            learned = learn_alternatives(
-                evidence, observed, graphs, weights, at_best_rate(priors, odds), mode=self.meta_learning, rng=rng
-            )
-            learned = dataclasses.replace(learned, target=priors.target)
-            if learned.down or learned.up:
-                odds = log_odds_in_fit(evidence, observed, mechanisms, learned)
-            elif learned != priors:
-                mechanisms, odds = judged(evidence.under(learned))
-            priors = learned
-        priors = at_best_rate(priors, odds)
+            at_rate = at_best_rate(learned, odds)
+            of_kinds = learn_alternatives(evidence, observed, graphs, weights, at_rate, mode=self.meta_learning, rng=rng)
+            if of_kinds != at_rate:
+                learned = dataclasses.replace(of_kinds, target=priors.target)
+                mechanisms, odds = judged(learned)
+        priors = at_best_rate(learned, odds)
         probability = [OfParentSets(special.expit(o.values + special.logit(priors.target)), o.of_sample) for o in odds]
         targets = averaged_targets(probability, weights, interventional)
         targets[[bool(e.is_observational) for e in observed.environments]] = 0.0
@@ -436,8 +444,10 @@ class MetaCaDIPaper(Method):
             features="learned",
             n_units=self.n_units,
             meta_learning="episodic",
+            effect_size="fixed",
             target_rate="fixed",
             variance_drift="none",
+            mechanism_drift="none",
         )
 
 

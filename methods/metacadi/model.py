@@ -29,6 +29,12 @@ ALTERNATIVES = ("shift", "scale", "shift and scale", "hard", "relearned mechanis
 WEIGHTS = ("shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weight", "relearned_weight")
 """Their names among the priors."""
 
+LEARNED_AFTER_THE_SEARCH = ("mechanism_drift", "down", "up")
+"""Priors that the local evidence, and so the search for graphs, does not know."""
+
+SLOPE_DRIFT = 3.0
+"""Variance of a slope's drift relative to that of an intercept's."""
+
 UNIT_SHIFT_STRENGTH = 4.0
 """Prior precision of a shift about one unit up or down, relative to the noise variance."""
 
@@ -65,6 +71,10 @@ class Priors:
         A target's own mean (zero a priori) and variance, without parents.
     relearned_precision, relearned_shape, relearned_rate : float
         A target's own mechanism, intercept included.
+    mechanism_drift : float
+        Variance, relative to that of the noise, by which the intercept of every mechanism differs between environments; slopes
+        differ by ``SLOPE_DRIFT`` times as much, and noise by ``variance_drift`` or as much. The search for graphs does not
+        know it (``meta`` learns it after).
     down, up : float
         Shares of targets that are shifted down or up by about one unit, as in a knockdown screen; all others follow the
         alternatives. The search for graphs does not know them (``meta`` learns them after).
@@ -87,6 +97,7 @@ class Priors:
     relearned_precision: float = 0.5
     relearned_shape: float = 1.0
     relearned_rate: float = 0.5
+    mechanism_drift: float = 0.0
     down: float = 0.0
     up: float = 0.0
     shift_weight: float = 1.0
@@ -323,10 +334,14 @@ def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Poste
     """Log density of each environment under the shared mechanism, float64 (E,).
 
     log Z(S + S_new) − log Z(S), but that an environment's own noise variance follows IG(a', b a' / a), 1 / a' = 1 / a + drift,
-    where IG(a, b) is the posterior of the shared one.
+    where IG(a, b) is the posterior of the shared one, and its own coefficients may differ from the shared ones.
     """
+    log_determinant: FloatArray | float = 0.0
+    if priors.mechanism_drift:
+        grams, log_determinant = _without_drift(grams, shared, priors)
     joined, rate = log_evidence(shared.gram + grams, shared.n_samples + n_samples, shared.prior)
-    half_n, share = 0.5 * n_samples, 1.0 / (1.0 + priors.variance_drift * shared.shape)
+    drift = max(priors.variance_drift, priors.mechanism_drift)
+    half_n, share = 0.5 * n_samples, 1.0 / (1.0 + drift * shared.shape)
 
     def of_variance(shape: float | FloatArray, before: float | FloatArray) -> FloatArray:
         after, new_shape = before + (rate - shared.rate), shape + half_n
@@ -335,7 +350,23 @@ def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Poste
         )
 
     drifting = of_variance(share * shared.shape, share * shared.rate) - of_variance(shared.shape, shared.rate)
-    return np.asarray(joined - shared.log_evidence + drifting)
+    return np.asarray(joined - shared.log_evidence + drifting + log_determinant)
+
+
+def _without_drift(grams: FloatArray, shared: Posterior, priors: Priors) -> tuple[FloatArray, FloatArray]:
+    """Gram matrices as they count for the shared coefficients, and ½ log(|D| / |D + G|), float64 (E,).
+
+    With coefficients that differ by N(0, variance D⁻¹) from the shared ones, Gram matrices of features and variable lose what
+    lies within (D + G)⁻¹ of the features.
+    """
+    m = grams.shape[-1] - 1
+    precision = np.full(m, 1.0 / priors.mechanism_drift)
+    # Features that vary less a priori than a parent drift less.
+    precision[1:] *= shared.prior.precision[1:] / (shared.prior.precision[1:2] * SLOPE_DRIFT)
+    drifting = grams[:, :m, :m] + np.diag(precision)
+    explained = np.linalg.solve(drifting, grams[:, :m, :])
+    log_determinant = 0.5 * (np.log(precision).sum() - np.linalg.slogdet(drifting)[1])
+    return grams - np.swapaxes(grams[:, :m, :], 1, 2) @ explained, log_determinant
 
 
 def log_mean_and_variance(

@@ -15,7 +15,7 @@ import numpy as np
 
 from methods.metacadi.evidence import COOLING
 from methods.metacadi.features import Statistics
-from methods.metacadi.model import WEIGHTS, IntArray, Priors
+from methods.metacadi.model import LEARNED_AFTER_THE_SEARCH, WEIGHTS, IntArray, Priors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ def log_priors(priors: Priors) -> dict[str, Tensor]:
     """Logarithm of every prior of the local evidence, scalar float64 tensors; of zero, that of the smallest that counts."""
     import torch
 
-    values = {name: value for name, value in dataclasses.asdict(priors).items() if name not in ("down", "up")}
+    values = {name: x for name, x in dataclasses.asdict(priors).items() if name not in LEARNED_AFTER_THE_SEARCH}
     return {name: torch.tensor(max(value, _SMALLEST_WEIGHT), dtype=torch.float64).log() for name, value in values.items()}
 
 

@@ -10,7 +10,7 @@ from bench.registry import make_problem
 from bench.types import Environment, Observed
 from methods.metacadi.evidence import Evidence, Memoised, MixtureEvidence, NearbyEvidence, starts
 from methods.metacadi.features import Basis, Statistics
-from methods.metacadi.model import Priors
+from methods.metacadi.model import LEARNED_AFTER_THE_SEARCH, Priors
 from methods.metacadi.scaling import Scaling
 
 PRIORS = Priors()
@@ -171,12 +171,12 @@ def test_without_annealing_the_updates_start_at_their_own_temperature():
 
 
 def test_other_priors_reach_the_compiled_code():
-    """Every number of the model moves the score as it moves the reference, but for two that are learned after the search."""
+    """Every number of the model moves the score as it moves the reference, but for those learned after the search."""
     observed = CASES["observational and others"]
     fixed, possible = split(observed)
     parents = np.array([False, True, False, True, False])
     base = Evidence(observed, PRIORS).score(0, parents)
-    for name in set(Priors.__dataclass_fields__) - {"down", "up"}:
+    for name in set(Priors.__dataclass_fields__) - set(LEARNED_AFTER_THE_SEARCH):
         other = Priors(**{name: 1.3 * getattr(PRIORS, name) or 0.05})
         evidence = Evidence(observed, other)
         first_guesses = np.full((1, 3), 0.7)

@@ -8,12 +8,20 @@ from sklearn.metrics import average_precision_score
 
 from bench.errors import UnknownName
 from bench.preprocessing import prepare
-from bench.registry import make_problem
+from bench.registry import make_method, make_problem
 from bench.types import Environment, Observed
 from methods.metacadi.adaptation import sampled_mechanisms
 from methods.metacadi.evidence import Evidence, MixtureEvidence
 from methods.metacadi.features import Basis, Statistics
-from methods.metacadi.meta import MODES, PRIOR_SPREAD, UNIT_SHIFTS, heaviest_parent_sets, learn_alternatives, log_odds_in_fit
+from methods.metacadi.meta import (
+    MODES,
+    PRIOR_SPREAD,
+    UNIT_SHIFTS,
+    heaviest_parent_sets,
+    learn_alternatives,
+    log_odds_in_fit,
+    with_chosen_drift,
+)
 from methods.metacadi.model import WEIGHTS, Priors, log_alternatives, log_mixture, updated_log_evidence
 from methods.metacadi.targets import log_odds_of
 
@@ -95,15 +103,65 @@ def test_no_unit_shifts_where_shifts_are_left_out():
     assert learned.down == learned.up == 0
 
 
+def drifting(seed, size, n=200):
+    """A chain whose every mechanism differs a little in each of ten environments; one variable of each is hit, alone."""
+    rng = np.random.default_rng(seed)
+    environments = []
+    for k in range(11):
+        X = rng.normal(size=(n, D))
+        for j in range(D):
+            slope, shift = 0.8 + size * rng.normal(), size * rng.normal()
+            X[:, j] += (slope * X[:, j - 1] if j else 0) + shift + 2 * (k > 0 and j == k % D)
+        environments.append(Environment(X, is_observational=k == 0))
+    targets = np.array([[k > 0 and j == k % D for j in range(D)] for k in range(11)])
+    return Observed(tuple(environments)), np.eye(D, k=1, dtype=bool), targets
+
+
+@pytest.mark.parametrize("bases", [(None,), (None, *BASES.values())], ids=["linear", "mixture"])
+@pytest.mark.parametrize(("size", "expected"), [(0.0, (0,)), (0.1, (0.01, 0.03)), (0.3, (0.03, 0.1, 0.3))])
+def test_mechanisms_drift_where_they_differ(size, expected, bases):
+    """In each of three draws; the variance of an intercept's drift is the square of ``size``."""
+    for seed in range(3):
+        observed, graph, _ = drifting(seed, size)
+        evidence = MixtureEvidence([Evidence(observed, Priors(), basis) for basis in bases])
+        found = with_chosen_drift(evidence, observed, graph, Priors(), (0.1, 0.01))
+        assert found.mechanism_drift in expected
+        assert dataclasses.replace(found, mechanism_drift=0.0) == Priors()
+
+
+def test_drift_leaves_few_false_targets():
+    """Of 200 samples, an exact test calls most of what differs by a third of the noise; hit are ten of fifty. In each of three
+    draws every hit is found, and at least half of the false calls are gone."""
+    for seed in range(3):
+        observed, graph, targets = drifting(seed, 0.3)
+        told = dataclasses.replace(observed, graph=graph)
+        calls = [
+            make_method(f"metacadi[features=linear,mechanism_drift={drift}]").fit(told, rng=np.random.default_rng(0)).estimate
+            for drift in ("none", "evidence")
+        ]
+        exact, drifted = (estimate.target_probability > 0.5 for estimate in calls)
+        assert drifted[targets].all()
+        assert (exact & ~targets).sum() > 10
+        assert (drifted & ~targets).sum() < 0.5 * (exact & ~targets).sum()
+
+
+def test_nothing_drifts_where_all_is_observational():
+    observed, graph, _ = drifting(0, 0.3)
+    known = Observed(tuple(Environment(e.X, is_observational=True) for e in observed.environments))
+    evidence = MixtureEvidence([Evidence(known, Priors())])
+    assert with_chosen_drift(evidence, known, graph, Priors(), (0.1,)) == Priors()
+
+
 @pytest.mark.parametrize("bases", [(None,), (None, *BASES.values())], ids=["linear", "mixture"])
 def test_log_odds_are_those_of_compiled_code_where_there_are_no_unit_shifts(bases):
-    """To which the seven rounds of updates have come within .02 nats or one in a hundred."""
+    """To which the seven rounds of updates have come within .02 nats or one in a hundred, as far as probabilities tell."""
     observed, graph = draw(3, 100, [20] * 8)
     evidence = MixtureEvidence([Evidence(observed, Priors(), basis) for basis in bases])
     mechanisms = sampled_mechanisms(evidence, graph[None])
     found = log_odds_in_fit(evidence, observed, mechanisms, Priors())
     for odds, m in zip(found, mechanisms, strict=True):
-        np.testing.assert_allclose(odds.values[:, 1:], log_odds_of(m.target_probability[:, 1:], 0.1), rtol=0.01, atol=0.02)
+        wanted = log_odds_of(m.target_probability[:, 1:], 0.1)
+        np.testing.assert_allclose(np.minimum(odds.values[:, 1:], 30), np.minimum(wanted, 30), rtol=0.01, atol=0.02)
         assert odds.values[0, 0] == -np.inf
 
 

@@ -109,19 +109,22 @@ def test_a_shift_by_about_a_unit_is_that_of_samples_moved_back(direction, n_pare
 @pytest.mark.parametrize("n", [1, 3, 12])
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("drift", [0.0, 0.05, 1.0])
-def test_new_samples_follow_a_multivariate_t(n, shifted, drift):
+@pytest.mark.parametrize("of_mechanism", [0.0, 0.01, 0.3])
+def test_new_samples_follow_a_multivariate_t(n, shifted, drift, of_mechanism):
     """Conditional on what the shared mechanism has seen.
 
-    A common shift adds 11ᵀ / strength to the scale matrix, and drift takes degrees of freedom.
+    A common shift adds 11ᵀ / strength to the scale matrix, and coefficients that drift ΦD⁻¹Φᵀ; drift of the noise takes degrees
+    of freedom.
     """
-    priors = dataclasses.replace(PRIORS, variance_drift=drift)
+    priors = dataclasses.replace(PRIORS, variance_drift=drift, mechanism_drift=of_mechanism)
     rng = np.random.default_rng(n)
     known, (features, y) = draw(rng, 10, 2), draw(rng, n, 2, slope=2.0)
     shared = seen(*known)
     scale = np.eye(n) + features @ shared.covariance @ features.T
     if shifted:
         scale += np.ones((n, n)) / PRIORS.shift_strength
-    freedom = 2 / (1 / shared.shape + drift)
+    scale += features @ np.diag(of_mechanism * np.array([1, 3, 3])) @ features.T
+    freedom = 2 / (1 / shared.shape + max(drift, of_mechanism))
     wanted = stats.multivariate_t(features @ shared.mean, shared.rate / shared.shape * scale, df=freedom).logpdf(y)
     new = gram(features, y)[None], np.array([float(n)]), shared
     found = log_shift(*new, priors) if shifted else updated_log_evidence(*new, priors)

@@ -245,7 +245,7 @@ def test_the_same_generator_gives_the_same_answer(features):
 def test_one_alternative_has_all_the_weight(alternative):
     """Targets are those of the evidence under priors where all other weights are 0, to rounding."""
     told = dataclasses.replace(plain(), graph=GRAPH)
-    options = "features=linear,effect_size=fixed,target_rate=fixed"
+    options = "features=linear,effect_size=fixed,target_rate=fixed,mechanism_drift=none"
     found = fit(f"metacadi[{options},alternatives={alternative}]", told).estimate.target_probability
     names = ("shift", "scale", "shift_and_scale", "hard", "relearned")
     priors = Priors(**{f"{name}_weight": float(name == alternative) for name in names})

@@ -84,7 +84,7 @@ def test_without_possible_targets_the_oracle_is_the_conjugate_evidence():
     assert targets.shape == (0,)
 
 
-FIXED = "metacadi[features=linear,effect_size=fixed,target_rate=fixed,variance_drift=none]"
+FIXED = "metacadi[features=linear,effect_size=fixed,target_rate=fixed,variance_drift=none,mechanism_drift=none]"
 """The method under the priors of the oracle."""
 
 CASES = {

@@ -10,7 +10,7 @@ from bench.torch_threads import one_thread
 from bench.types import Environment, Observed
 from methods.metacadi.evidence import Evidence, starts
 from methods.metacadi.features import Basis, Statistics
-from methods.metacadi.model import Priors, split_by_knowledge
+from methods.metacadi.model import LEARNED_AFTER_THE_SEARCH, Priors, split_by_knowledge
 from methods.metacadi.torch_evidence import Regressions, local_evidence, log_priors
 
 D = 5
@@ -25,7 +25,7 @@ PRIORS = Priors(
     variance_drift=0.05,
 )
 BASES = {"linear": Basis(D), "with functions and products": Basis(D, (np.sin,), ((0, 0),), (2.0, 5.0))}
-NAMES = [f.name for f in dataclasses.fields(Priors) if f.name not in ("down", "up")]
+NAMES = [f.name for f in dataclasses.fields(Priors) if f.name not in LEARNED_AFTER_THE_SEARCH]
 
 
 @pytest.fixture(autouse=True)
