@@ -152,16 +152,17 @@ def test_nothing_drifts_where_all_is_observational():
     assert with_chosen_drift(evidence, known, graph, Priors(), (0.1,)) == Priors()
 
 
-@pytest.mark.parametrize("bases", [(None,), (None, *BASES.values())], ids=["linear", "mixture"])
-def test_log_odds_are_those_of_compiled_code_where_there_are_no_unit_shifts(bases):
-    """To which the seven rounds of updates have come within .02 nats or one in a hundred, as far as probabilities tell."""
+@pytest.mark.parametrize(("bases", "margin"), [((None,), 0.01), ((None, *BASES.values()), 0.1)], ids=["linear", "mixture"])
+def test_log_odds_are_those_of_compiled_code_where_nothing_was_learned(bases, margin):
+    """To which the seven rounds of updates have come within .02 nats or one in a hundred, as far as probabilities tell; and one
+    in ten of a mixture, which averages odds and not probabilities."""
     observed, graph = draw(3, 100, [20] * 8)
     evidence = MixtureEvidence([Evidence(observed, Priors(), basis) for basis in bases])
     mechanisms = sampled_mechanisms(evidence, graph[None])
     found = log_odds_in_fit(evidence, observed, mechanisms, Priors())
     for odds, m in zip(found, mechanisms, strict=True):
         wanted = log_odds_of(m.target_probability[:, 1:], 0.1)
-        np.testing.assert_allclose(np.minimum(odds.values[:, 1:], 30), np.minimum(wanted, 30), rtol=0.01, atol=0.02)
+        np.testing.assert_allclose(np.minimum(odds.values[:, 1:], 30), np.minimum(wanted, 30), rtol=margin, atol=0.02)
         assert odds.values[0, 0] == -np.inf
 
 
