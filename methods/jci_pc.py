@@ -136,8 +136,8 @@ class JciPcKernel(PointMethod):
     def __init__(
         self,
         test: Literal["random_features", "kernel"] = "random_features",
-        alpha: Annotated[float, Gt(0), Lt(1)] = 0.01,
-        max_conditioning: Annotated[int, Ge(0)] | None = 3,
+        alpha: Annotated[float, Gt(0), Lt(1)] = 0.03,
+        max_conditioning: Annotated[int, Ge(0)] | None = 2,
         max_samples: Annotated[int, Ge(2)] | None = None,
         bootstrap: Replicates = 0,
     ) -> None:

@@ -107,8 +107,10 @@ LINEAR = {
 }
 KERNEL = {
     "JCI-PC, KCI on 200 samples: causal-learn": package_jci_pc_kernel,
-    "JCI-PC, KCI on 200 samples: ours": ours(f"jci_pc_kernel[alpha={ALPHA},test=kernel,max_samples={KERNEL_SAMPLES}]"),
-    "JCI-PC, random features: ours": ours(f"jci_pc_kernel[alpha={ALPHA}]"),
+    "JCI-PC, KCI on 200 samples: ours": ours(
+        f"jci_pc_kernel[alpha={ALPHA},max_conditioning=3,test=kernel,max_samples={KERNEL_SAMPLES}]"
+    ),
+    "JCI-PC, random features: ours": ours(f"jci_pc_kernel[alpha={ALPHA},max_conditioning=3]"),
     "JCI-PC, linear: ours": ours(f"jci_pc[alpha={ALPHA}]"),
     "CD-NOD, random features: ours": ours(f"cd_nod[alpha={ALPHA},test=random_features]"),
     "CD-NOD, linear: ours": ours(f"cd_nod[alpha={ALPHA}]"),
