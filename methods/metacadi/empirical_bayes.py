@@ -15,11 +15,9 @@ from bench.types import BoolArray
 from methods.metacadi.evidence import MixtureEvidence
 from methods.metacadi.model import Priors
 
-EFFECT_STEPS = (10**0.5, 0.1**0.5)
-"""Factors of the slope precision, up or down from where it is, as long as the evidence rises ..."""
-
-MOST_STEPS = 4
-"""... and no more often than so: between a hundredth and a hundred times."""
+SLOPE_PRECISIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Relative to the noise variance. There is a highest, a slope as large as the noise, because where the model does not hold weak
+effects of everything on everything fit best."""
 
 RARER_TARGETS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 """Probabilities of a target below the highest allowed. There is a highest because, where all environments differ a little as
@@ -53,9 +51,10 @@ def chosen_priors(
     Returns
     -------
     Priors
-        As given, but for ``slope_precision`` with ``rate``, ``target`` and ``variance_drift``. A drift has to gain log(E d),
-        for E environments of d mechanisms that might drift: few samples suggest a little always, and it hides targets. The
-        probability of a target falls along ``RARER_TARGETS`` as long as the evidence rises.
+        As given, but for ``slope_precision`` with ``rate``, ``target`` and ``variance_drift``. The slope precision moves along
+        ``SLOPE_PRECISIONS`` as long as the evidence rises, and the probability of a target falls along ``RARER_TARGETS``. A
+        drift has to gain log(E d), for E environments of d mechanisms that might drift: few samples suggest a little always,
+        and it hides targets.
     """
 
     def log_evidence(candidate: Priors) -> float:
@@ -63,9 +62,11 @@ def chosen_priors(
         return sum(under.score(i, graph[:, i]) for i in range(evidence.n_variables))
 
     value = log_evidence(priors)
-    for step in EFFECT_STEPS if effects else ():
-        for _ in range(MOST_STEPS):
-            candidate = priors.with_effects(priors.slope_precision * step)
+    weaker = [x for x in SLOPE_PRECISIONS if effects and x > priors.slope_precision]
+    stronger = [x for x in SLOPE_PRECISIONS[::-1] if effects and x < priors.slope_precision]
+    for direction in (weaker, stronger):
+        for slope_precision in direction:
+            candidate = priors.with_effects(slope_precision)
             if (stepped := log_evidence(candidate)) <= value:
                 break
             value, priors = stepped, candidate

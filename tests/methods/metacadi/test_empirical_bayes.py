@@ -90,10 +90,10 @@ def test_without_possible_targets_only_the_size_of_effects_is_chosen():
     assert found.with_effects(0.1) == Priors()
 
 
-@pytest.mark.parametrize(("slope", "expected"), [(0.2, (1, 10)), (0.8, (0.3, 3)), (20.0, (0.0, 0.02))])
+@pytest.mark.parametrize(("slope", "expected"), [(0.2, (1, 1)), (0.8, (0.1, 1)), (20.0, (0.001, 0.01))])
 def test_effects_are_as_strong_as_the_environments_say(slope, expected):
     """Of unit noise: prior slopes have variance one over the precision, and shrink with the units, which strong effects swell.
-    Within a factor of ten, in three draws."""
+    Within a factor of ten, in three draws, and never above the noise."""
     for seed in range(3):
         rng = np.random.default_rng(seed)
         X = rng.normal(size=(400, D))
