@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.columns import FAILURES, few_shot_column, info, parse_few_shot
-from bench.labels import short_label
+from bench.labels import format_value, short_label
+from bench.paired_tests import LEVEL, POWER, smallest_p
 from bench.statistics import MINIMUM_PAIRS, Comparison
 
 _STATUS_WORDS = {"timeout": "timeout", "out_of_memory": "out of memory", "error": "error", "invalid": "invalid estimate"}
@@ -39,6 +40,7 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
         *_data(rows, comparison.sort_by),
         *_shared_draws(rows),
         *_ranks(comparison, silent),
+        *_tests(comparison),
         *failure_notes(rows),
         *_skipped(rows),
         *([f"Without any score here: {', '.join(silent)}."] if silent else []),
@@ -99,6 +101,33 @@ def _ranks(comparison: Comparison, silent: Sequence[str]) -> list[str]:
     unranked = [m for m, why in comparison.ranking.unranked.items() if not why.startswith("skipped") and m not in silent]
     if ranked and unranked:
         notes.append(f"Not ranked, for want of {info(sort_by).label}: {', '.join(sorted(unranked))}.")
+    return notes
+
+
+def _tests(comparison: Comparison) -> list[str]:
+    """Who is not told from the first, what the table could have found, and whether the order hangs on failures."""
+    tests, ranking = comparison.tests, comparison.ranking
+    notes = []
+    tested = tests[tests["p_holm"].notna()]
+    parts = []
+    if len(tested):
+        alike = tested[tested["p_holm"] > LEVEL]
+        said = ", ".join(f"{m} ({e['p_holm']:.2g}, {e['p_wilcoxon_holm']:.2g})" for m, e in alike.iterrows()) or "none"
+        how = f"sign flips, Wilcoxon; Holm for {len(tested)}; each p ≥ {smallest_p(int(tested['n'].max())):.1g}"
+        parts.append(f"not told from {comparison.first} ({how}): {said}")
+    measured = tests["detectable"].dropna()
+    if len(measured):
+        unsettled = tested.loc[tested["p_holm"] > LEVEL, "needed"]
+        needed = [f"{m} {n:.0f}" for m, n in unsettled.items() if math.isfinite(n)]
+        more = f"; problems to find the one seen: {', '.join(needed)}" if needed else ""
+        size = format_value(float(measured.median()), comparison.sort_by, more_digits=1)
+        parts.append(f"Δ found with {POWER:.0%} power: {size}{more}")
+    if parts:
+        notes.append(f"Tests: {'; '.join(parts)}.")
+    if ranking.imputed:
+        order = " < ".join(sorted(ranking.imputed, key=lambda m: (ranking.imputed[m], m)))
+        how = f"would be another one: {order}" if ranking.depends_on_failures else "would be the same"
+        notes.append(f"Were failures given the score of {ranking.floor} instead of the last rank, the order {how}.")
     return notes
 
 

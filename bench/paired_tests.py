@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from bench.seeds import generator
 
@@ -21,6 +22,12 @@ EXACT_UP_TO = 14
 """Problems up to which all 2ⁿ signs are gone through; beyond, ``FLIPS`` random ones."""
 
 FLIPS = 20_000
+
+POWER = 0.8
+"""Probability of finding a difference, where it is asked how small or with how many pairs."""
+
+_LEAST_EFFECT = 0.01
+"""Standard deviations below which a difference would take tens of thousands of pairs."""
 
 Alternative = Literal["greater", "two-sided"]
 
@@ -103,3 +110,60 @@ def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     stepped = np.maximum.accumulate(p[tested][order] * np.arange(len(order), 0, -1))
     adjusted[np.flatnonzero(tested)[order]] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+def wilcoxon_p(differences: npt.ArrayLike) -> float:
+    """Two-sided p-value of Wilcoxon's signed ranks, zeros ranked and then left out (Pratt); 1 where there is no difference.
+
+    Examples
+    --------
+    >>> wilcoxon_p([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    0.03125
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    return float(stats.wilcoxon(values, zero_method="pratt").pvalue) if values.any() else 1.0
+
+
+def detectable_difference(differences: npt.ArrayLike, *, level: float = LEVEL) -> float:
+    """The smallest mean difference that a t test of so many pairs, with their scatter, finds with probability ``POWER``.
+
+    The sum of the two quantiles of t, times the standard error: the power of the noncentral t to within a few percent.
+
+    Examples
+    --------
+    >>> round(detectable_difference([-1.0, 1.0] * 10), 2)
+    0.68
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    n = len(values)
+    if n < 3 or not values.std() > 0:
+        return float("nan")
+    return float(values.std(ddof=1) / np.sqrt(n) * _quantiles(n, level))
+
+
+def pairs_needed(differences: npt.ArrayLike, *, level: float = LEVEL) -> float:
+    """How many pairs it takes to find the observed mean difference with probability ``POWER``; infinite where it is zero.
+
+    Examples
+    --------
+    >>> pairs_needed([0.5, 1.5, -0.5, 1.0, 0.0] * 4)
+    19.0
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < 3 or not values.std() > 0:
+        return float("nan")
+    effect = abs(float(values.mean())) / float(values.std(ddof=1))
+    if effect < _LEAST_EFFECT:
+        return float("inf")
+    n = max(3.0, np.floor((_quantiles(np.inf, level) / effect) ** 2))
+    while effect * np.sqrt(n) < _quantiles(n, level):
+        n += 1
+    return float(n)
+
+
+def _quantiles(n: float, level: float) -> float:
+    """Standard errors between zero and a mean that n pairs find with probability ``POWER``."""
+    return float(stats.t.ppf(1 - level / 2, n - 1) + stats.t.ppf(POWER, n - 1))

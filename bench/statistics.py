@@ -13,8 +13,10 @@ The rules, in one place:
 - A *paired difference* is method minus the first-ranked method, or minus a base that a suite names, on the problems that
   both answered. Costs are compared with a base as ratios (geometric means), since they differ by factors.
 
-It knows nothing of layout (``bench.tables``), and tests no hypothesis: the interval of the paired difference is all that it
-says about significance.
+- A method is *level* with the first where the interval of its paired difference contains 0, or, on the metric that orders
+  the table, a test of all methods against the first does not tell them apart (``bench.significance``).
+
+It knows nothing of layout (``bench.tables``).
 
 References
 ----------
@@ -26,7 +28,7 @@ resampled problems and that number less one per stratum.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +40,7 @@ from bench.columns import EXTRA_METRICS, FAILURES, METRICS, STATUSES, info, pars
 from bench.errors import InputError, UnknownName
 from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
 from bench.seeds import generator
+from bench.significance import against_first
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -46,6 +49,9 @@ RESAMPLES = 10_000
 MINIMUM_PAIRS = 6
 """Fewer paired problems cannot tell two methods apart at the 5 % level: with 5, all differences share a sign with
 probability 2/2⁵ > .05 even where the methods are alike."""
+
+FLOORS = ("empty", "random")
+"""Methods whose score a failure may be given, the first that answered every problem."""
 
 KEYS = ["track", "dataset", "problem", "method"]
 
@@ -226,11 +232,23 @@ class Ranking:
         Method to the reason.
     n_problems : int
         Problems that the ranks are over: those that every ranked method met and at least one answered.
+    imputed : dict of str to float
+        The same where a failure has the score of ``floor`` on that problem instead of the last rank; empty where nothing
+        failed, or no floor answered everything.
+    floor : str
     """
 
     mean_rank: dict[str, float]
     unranked: dict[str, str]
     n_problems: int
+    imputed: dict[str, float] = field(default_factory=dict)
+    floor: str = ""
+
+    @property
+    def depends_on_failures(self) -> bool:
+        """Whether the order of the methods is another one where failures have the score of the floor."""
+        orders = [sorted(ranks, key=lambda m: (ranks[m], m)) for ranks in (self.mean_rank, self.imputed)]
+        return bool(self.imputed) and orders[0] != orders[1]
 
 
 def _pivot(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -285,8 +303,28 @@ def _rank(value: pd.DataFrame, status: pd.DataFrame, metric: str) -> Ranking:
     loss = value.loc[met, ranked].to_numpy() * (-1.0 if info(metric).better == "higher" else 1.0)
     if not loss.size:
         return Ranking({}, unranked | {str(m): "no problem that every method met has a score" for m in ranked}, 0)
+    means = _mean_ranks(ranked, loss)
+    failed = status.loc[met, ranked].isin(FAILURES).to_numpy()
+    floor = next((m for m in FLOORS if m in ranked and not np.isnan(loss[:, ranked.index(m)]).any()), "")
+    if not failed.any() or not floor:
+        return Ranking(means, unranked, len(loss))
+    imputed = np.where(failed, loss[:, [ranked.index(floor)]], loss)
+    return Ranking(means, unranked, len(loss), _mean_ranks(ranked, imputed), floor)
+
+
+def _mean_ranks(methods: Sequence[str], loss: FloatArray) -> dict[str, float]:
     ranks = stats.rankdata(np.where(np.isnan(loss), np.inf, loss), axis=1)
-    return Ranking({str(m): float(r) for m, r in zip(ranked, ranks.mean(axis=0), strict=True)}, unranked, len(loss))
+    return {str(m): float(r) for m, r in zip(methods, ranks.mean(axis=0), strict=True)}
+
+
+def rank_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Ranks of the methods of one track on each problem that all of them met, without those that :func:`rank` leaves out."""
+    ranking, rows = rank(rows, metric), check_rows(rows)
+    value, status = _values(rows, metric), _pivot(rows, "status")
+    ranked = [m for m in value.columns if str(m) in ranking.mean_rank]
+    met = status[ranked].notna().all(axis=1) & value[ranked].notna().any(axis=1)
+    loss = value.loc[met, ranked] * (-1.0 if info(metric).better == "higher" else 1.0)
+    return loss.fillna(np.inf).rank(axis=1)
 
 
 # --- the comparison of all methods ------------------------------------------------------------------------------------
@@ -309,12 +347,15 @@ class Comparison:
         On ``sort_by``.
     n_problems : int
         Problems that at least one method met and was not skipped on.
+    tests : DataFrame
+        Of the differences to the first on ``sort_by``, by method: see :func:`bench.significance.against_first`.
     """
 
     sort_by: str
     summary: pd.DataFrame
     ranking: Ranking
     n_problems: int
+    tests: pd.DataFrame
 
     @property
     def order(self) -> list[str]:
@@ -389,12 +430,21 @@ def compare(
 
     parts = [_summary(status, values[m], m, rankings[m], first, confidence, resamples) for m in metrics]
     summary = pd.concat(parts, ignore_index=True)
+    tests = _tests(values[sort_by], first, _independent(rows))
+    untold = (summary["metric"] == sort_by) & (summary["method"].map(tests["p_holm"]) > LEVEL)
+    summary.loc[untold & summary["verdict"].isin(["better", "worse"]), "verdict"] = "level"
     summary["method"] = pd.Categorical(summary["method"], order)
     summary["metric"] = pd.Categorical(summary["metric"], metrics)
     summary = summary.sort_values(["method", "metric"]).reset_index(drop=True).astype({"method": "str", "metric": "str"})
     positions = {m: i for i, m in enumerate(order, start=1) if m in ranking.mean_rank}
     summary.insert(2, "position", summary["method"].map(positions).astype("Int64"))
-    return Comparison(sort_by, summary, ranking, len(status))
+    return Comparison(sort_by, summary, ranking, len(status), tests)
+
+
+def _tests(value: pd.DataFrame, first: str | None, draws: pd.Series[str]) -> pd.DataFrame:
+    others = value.drop(columns=[first] if first is not None else list(value.columns))
+    difference = others if first is None else others.sub(value[first], axis=0)
+    return against_first(difference.groupby(draws.reindex(difference.index)).mean())
 
 
 def _order(ranking: Ranking, values: pd.DataFrame, metric: str) -> list[str]:

@@ -303,7 +303,7 @@ def legend(boards: Sequence[Leaderboard]) -> list[str]:
         return []
     verdicts = {v for b in boards for v in b.comparison.verdicts().values()}
     metrics = {m for b in boards for m in b.metrics}
-    level = "; ≈ not distinguishable from it (the interval contains 0)" if "level" in verdicts else ""
+    level = "; ≈ not distinguishable from it (the interval contains 0 or the test is level)" if "level" in verdicts else ""
     if "level_where_answered" in verdicts:
         level += "; (≈) so too on what both answered, but failed where the first answered"
     marks = ["† was told the targets"] if any(b.methods["targets_given"].any() for b in boards) else []

@@ -4,6 +4,7 @@ Every plot says in its title what it shows, in its caption how many problems it 
 function draws one figure from the frames alone; :func:`write_plots` chooses those that every run gets.
 """
 
+from bench.plots.critical_difference import plot_critical_difference
 from bench.plots.curves import plot_curves
 from bench.plots.data import few_shot_sizes, method_order
 from bench.plots.few_shot import plot_few_shot
@@ -26,6 +27,7 @@ __all__ = [
     "few_shot_sizes",
     "method_order",
     "method_styles",
+    "plot_critical_difference",
     "plot_curves",
     "plot_differences",
     "plot_edges",

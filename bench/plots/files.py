@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from bench.columns import scores_the_graph
 from bench.files import write_atomic
 from bench.labels import SORT_BY, base_of, slug, track_order, was_told
+from bench.plots.critical_difference import plot_critical_difference
 from bench.plots.curves import plot_curves
 from bench.plots.data import few_shot_sizes, method_order
 from bench.plots.few_shot import plot_few_shot
@@ -109,6 +110,7 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
                 if few_shot_sizes(rows, metric):
                     yield f"few-shot-{track}-{metric}", partial(plot_few_shot, rows, metric, **look_of)
         if sort_by in shown:
+            yield f"ranks-{track}-{sort_by}", partial(plot_critical_difference, rows, sort_by, track=track, styles=styles)
             yield f"run-time-{track}-{sort_by}", partial(plot_run_time, rows, sort_by, **look_of)
         if track == first != "graph" and edges is not None:
             for dataset, of_problem in _first_problems(edges[edges["track"] == track]):

@@ -6,8 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
-from bench.paired_tests import EXACT_UP_TO, FLIPS, holm, sign_flip_p, smallest_p
+from bench.paired_tests import (
+    EXACT_UP_TO,
+    FLIPS,
+    POWER,
+    detectable_difference,
+    holm,
+    pairs_needed,
+    sign_flip_p,
+    smallest_p,
+    wilcoxon_p,
+)
 
 
 @pytest.mark.parametrize("alternative", ["greater", "two-sided"])
@@ -53,6 +64,13 @@ def test_size_is_nominal_and_power_that_of_the_t_test():
     assert power > 0.7
 
 
+def test_wilcoxon_has_its_size_and_ignores_problems_without_a_difference():
+    rng = np.random.default_rng(2)
+    rejected = np.mean([wilcoxon_p(rng.laplace(size=12)) <= 0.05 for _ in range(1000)])
+    assert rejected == pytest.approx(0.05, abs=0.021)
+    assert wilcoxon_p([0.0, 0.0]) == wilcoxon_p([]) == 1.0
+
+
 def test_no_difference_and_no_problem_are_no_evidence():
     assert sign_flip_p([0.0, 0.0]) == sign_flip_p([]) == sign_flip_p([np.nan]) == 1.0
 
@@ -62,3 +80,32 @@ def test_holm_steps_down_and_leaves_out_what_was_not_tested():
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1], rel=1e-12)
     assert holm([0.01, np.nan, 0.02, 0.5]) == pytest.approx([0.03, np.nan, 0.04, 0.5], nan_ok=True)
     assert np.isnan(holm([np.nan])).all()
+
+
+# --- what a table could have found ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0.05, 0.05 / 14])
+@pytest.mark.parametrize("n", [8, 17, 60])
+def test_the_detectable_difference_is_that_of_the_power_of_the_t_test(n, level):
+    x = np.random.default_rng(n).normal(size=n)
+    exact = x.std(ddof=1) * TTestPower().solve_power(nobs=n, alpha=level, power=POWER)
+    # The noncentral t is not symmetric: a few percent where there are few pairs, next to nothing with many.
+    assert detectable_difference(x, level=level) == pytest.approx(exact, rel=0.06 if n < 20 else 0.01)
+
+
+@pytest.mark.parametrize("effect", [0.2, 0.5, 1.0])
+def test_so_many_pairs_find_the_observed_difference_four_times_in_five(effect):
+    z = np.random.default_rng(0).normal(size=30)
+    x = effect + (z - z.mean()) / z.std(ddof=1)
+    n = int(pairs_needed(x))
+    assert n == pytest.approx(TTestPower().solve_power(effect_size=effect, alpha=0.05, power=POWER), rel=0.05, abs=1)
+    drawn = np.random.default_rng(1).normal(effect, 1, size=(1500, n))
+    # Three standard errors of a share of 1500 at .8, and the approximation.
+    assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue <= 0.05) == pytest.approx(0.8, abs=0.04)
+
+
+def test_no_scatter_or_no_difference_have_no_size():
+    assert np.isnan(detectable_difference([1.0, 1.0, 1.0]))
+    assert np.isnan(pairs_needed([1.0, 2.0]))
+    assert pairs_needed([-1.0, 1.0, -1.0, 1.0]) == np.inf
