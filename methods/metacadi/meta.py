@@ -150,7 +150,9 @@ def with_chosen_drift(
     if not possible:
         return priors
     d = observed.n_variables
-    parent_sets, shares = [(i, np.flatnonzero(graph[:, i])) for i in range(d)], np.ones(d)
+    # Those of least noise stand for all, where there are many.
+    judged = np.argsort([-evidence.score(i, graph[:, i]) for i in range(d)], kind="stable")[:MOST_PARENT_SETS]
+    parent_sets, shares = [(int(i), np.flatnonzero(graph[:, i])) for i in judged], np.full(len(judged), d / len(judged))
 
     def log_density(drift: float) -> float:
         drifting = dataclasses.replace(priors, mechanism_drift=drift)

@@ -145,6 +145,14 @@ def test_drift_leaves_few_false_targets():
         assert (drifted & ~targets).sum() < 0.5 * (exact & ~targets).sum()
 
 
+def test_of_many_variables_some_tell_the_drift_of_all(monkeypatch):
+    monkeypatch.setattr("methods.metacadi.meta.MOST_PARENT_SETS", 3)
+    for size, expected in ((0.0, (0,)), (0.3, (0.03, 0.1, 0.3))):
+        observed, graph, _ = drifting(0, size)
+        evidence = MixtureEvidence([Evidence(observed, Priors())])
+        assert with_chosen_drift(evidence, observed, graph, Priors(), (0.1, 0.01)).mechanism_drift in expected
+
+
 def test_nothing_drifts_where_all_is_observational():
     observed, graph, _ = drifting(0, 0.3)
     known = Observed(tuple(Environment(e.X, is_observational=True) for e in observed.environments))
