@@ -143,10 +143,10 @@ def _effect(entry: Any) -> Cell:
     mark = "*" if entry.p_holm <= LEVEL else ""
     if entry.scale == "ratio":
         interval = f"[{entry.low:.3g}, {entry.high:.3g}]" if pd.notna(entry.low) else ""
-        return Cell(f"×{entry.effect:.3g}", interval, mark)
+        return Cell(f"×{entry.effect:.3g}", interval, mark, (entry.low, entry.effect, entry.high))
     digits: dict[str, Any] = {"signed": True, "more_digits": 1 if info(entry.metric).decimals < 3 else 0}
     interval = format_interval(entry.low, entry.high, entry.metric, **digits)
-    return Cell(format_value(entry.effect, entry.metric, **digits), interval, mark)
+    return Cell(format_value(entry.effect, entry.metric, **digits), interval, mark, (entry.low, entry.effect, entry.high))
 
 
 def _difference_notes(rows: pd.DataFrame, found: pd.DataFrame, base: str, n_problems: int) -> list[str]:
@@ -245,4 +245,4 @@ def _share(entry: Any) -> Cell:
     if entry is None:
         return Cell(NOTHING)
     interval = f"[{100 * entry.low:.1f}, {100 * entry.high:.1f}]" if pd.notna(entry.low) else ""
-    return Cell(f"{100 * entry.share:.1f}%", interval)
+    return Cell(f"{100 * entry.share:.1f}%", interval, span=(entry.low, entry.share, entry.high))

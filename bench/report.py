@@ -6,8 +6,10 @@ intervals are the business of ``bench.statistics``, layout that of ``bench.table
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -21,6 +23,8 @@ from bench.estimates import estimate_tables
 from bench.files import write_atomic
 from bench.footnotes import failure_notes
 from bench.labels import SORT_BY, base_of, track_order, was_told
+from bench.page import NAME as PAGE
+from bench.page import write_page
 from bench.plots import few_shot_sizes, write_plots
 from bench.statistics import check_metric, check_rows, metrics_of
 from bench.table_files import write_tables
@@ -65,7 +69,7 @@ def write_report(
     per_dataset: bool = False,
     console: Console | None = None,
 ) -> list[Path]:
-    """Print the tables of a run, and write its tables and plots.
+    """Print the tables of a run, and write its tables, plots and page.
 
     A ranked table per track over all datasets, and one of the few-shot scores; where the suite names a base, the paired
     differences to it; where the true graph was told on a track, the few-shot scores without it as a share of those with it. A
@@ -78,7 +82,7 @@ def write_report(
     run_directory : Path
         Holds ``rows.parquet`` and, optionally, ``edges.parquet``, ``targets.parquet`` and ``reliability.parquet``.
     output : Path, optional
-        Where ``tables/`` and ``plots/`` go; the run directory by default.
+        Where ``report.html``, ``tables/`` and ``plots/`` go; the run directory by default.
     sort_by : str, optional
         Metric that orders the methods; by default ``shd_interventional``, or the first metric of the table with a value.
     per_dataset : bool
@@ -117,16 +121,20 @@ def write_report(
     plots = write_plots(rows, output / "plots", edges=edges, reliability=_read(run_directory, "reliability"), sort_by=sort_by)
     _remove_stale(output / "tables", tables)
     _remove_stale(output / "plots", plots.written)
+    page = write_page(
+        output / PAGE, rows=listed, boards=boards, plots=plots, about=_about(run_directory), suite=_suite(run_directory)
+    )
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     if plots.left_out:
         say(f"Plots left out: {'; '.join(plots.left_out)}.")
+    say(f"Page, all of it in one file: {page}")
     say(f"Tables, also per dataset and of every metric (CSV, Markdown, LaTeX): {output / 'tables'}")
     say(f"Plots (PNG, SVG): {output / 'plots'}")
     say(f"Data, a row per method and problem: {run_directory / 'rows.parquet'}")
-    return [*tables, *plots.written]
+    return [*tables, *plots.written, page]
 
 
 def _remove_stale(directory: Path, written: Iterable[Path]) -> None:
@@ -150,6 +158,21 @@ def _read(run_directory: Path, name: str) -> pd.DataFrame | None:
     except Exception as reason:  # pyarrow raises many kinds; whatever it is, the file is the matter
         first_line = str(reason).strip().split("\n")[0]
         raise InputError(f"{path}: expected a parquet file, could not read it ({first_line})") from reason
+
+
+def _about(run_directory: Path) -> dict[str, Any]:
+    """Cards and versions, empty where a run of an earlier version did not write them."""
+    path = run_directory / "about.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as reason:
+        raise InputError(f"{path}: expected JSON, could not read it ({reason})") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _suite(run_directory: Path) -> str:
+    path = run_directory / "suite.yaml"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _keys(frame: pd.DataFrame) -> pd.MultiIndex:

@@ -27,6 +27,7 @@ import pandas as pd
 import yaml
 
 from bench import registry, store
+from bench.about import about
 from bench.columns import FAILURES
 from bench.compute import close_worker, run_cell
 from bench.errors import InputError
@@ -109,6 +110,7 @@ def run(
         planned = _plan(directory, specification, each, watch)
         _clean(directory)
         write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
+        write_atomic(directory / "about.json", about(specification))
         _take_over(directory, planned, reuse)
         _compute(directory, specification, planned, retry_failed, each, jobs, watch)
         return _score(directory, specification, planned, each, watch)

@@ -3,6 +3,7 @@
 ::
 
     <run>/suite.yaml                      the specification as run
+    <run>/about.json                      cards of its methods and datasets, versions
     <run>/problems/<key>.npz, .json       a problem in raw units, and what is known of it without opening it
     <run>/cells/<hash>/result.npz         arrays of one Result, in the problem's own order of variables
     <run>/cells/<hash>/record.json        what ran, how it ended, versions and timings

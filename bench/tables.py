@@ -51,11 +51,15 @@ _LEVEL_MARKS = {"level": " ≈", "level_where_answered": " (≈)"}
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One entry: the number, and what stands under or behind it (an interval)."""
+    """One entry: the number, and what stands under or behind it (an interval).
+
+    ``span`` holds the numbers behind the texts, (low, value, high), for those who sort or draw; None where there is no number.
+    """
 
     text: str
     interval: str = ""
     mark: str = ""
+    span: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +270,12 @@ def columns(board: Leaderboard) -> list[Column]:
         # Average precision of a binary answer and of a posterior are not alike, so the number says which it is.
         output = _output_ranked(metric)
         mark = _OUTPUT_MARKS.get(str(board.methods[output][method]), "") if output else ""
-        return Cell(format_value(e["mean"], metric), format_interval(e["low"], e["high"], metric), mark)
+        return Cell(
+            format_value(e["mean"], metric),
+            format_interval(e["low"], e["high"], metric),
+            mark,
+            (e["low"], e["mean"], e["high"]),
+        )
 
     def difference(method: str) -> Cell:
         e = entry(method)
@@ -274,7 +283,8 @@ def columns(board: Leaderboard) -> list[Column]:
             return Cell(NOTHING)
         text = format_value(e["difference"], sort_by, signed=True)
         interval = format_interval(e["difference_low"], e["difference_high"], sort_by, signed=True)
-        return Cell(text, interval, _LEVEL_MARKS.get(e["verdict"], ""))
+        span = (e["difference_low"], e["difference"], e["difference_high"])
+        return Cell(text, interval, _LEVEL_MARKS.get(e["verdict"], ""), span)
 
     def mean_rank(method: str) -> Cell:
         value = entry(method)["mean_rank"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from bench.plots.heat_map import plot_edges
 from bench.plots.reliability import plot_reliability
 from bench.plots.run_time import plot_run_time
 from bench.plots.scores import plot_scores
-from bench.plots.style import NothingToPlot, look, method_styles
+from bench.plots.style import NothingToPlot, caption_of, look, method_styles, title_of
 from bench.statistics import check_rows
 
 SCORE_METRICS = (SORT_BY, "edge_average_precision", "target_f1", "target_average_precision")
@@ -36,10 +36,11 @@ Plan = Iterator[tuple[str, Callable[[], Figure]]]
 
 @dataclass(frozen=True, slots=True)
 class Plots:
-    """What :func:`write_plots` made: the files, and a line for each plot that was left out."""
+    """What :func:`write_plots` made: the files, a line for each plot that was left out, titles and captions by file stem."""
 
     written: tuple[Path, ...]
     left_out: tuple[str, ...]
+    captions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def write_plots(
@@ -76,16 +77,19 @@ def write_plots(
     rows = check_rows(rows)
     written: list[Path] = []
     left_out: list[str] = []
+    captions: dict[str, tuple[str, str]] = {}
     seen: set[str] = set()
     for stem, draw in _plan(rows, edges, reliability, sort_by):
         while stem in seen:  # labels that differ in punctuation only
             stem += "-2"
         seen.add(stem)
         try:
-            written += save(draw(), directory, stem)
+            figure = draw()
+            written += save(figure, directory, stem)
+            captions[stem] = title_of(figure), caption_of(figure)
         except NothingToPlot as reason:
             left_out.append(f"{stem}: {reason}")
-    return Plots(tuple(written), tuple(left_out))
+    return Plots(tuple(written), tuple(left_out), captions)
 
 
 def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFrame | None, sort_by: str) -> Plan:

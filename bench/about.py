@@ -1,0 +1,42 @@
+"""What a run says of itself beside its numbers: cards of its methods and datasets, and with what it was made.
+
+Written by the runner into the run directory, so that a report can be made again where the plugins are not at hand.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from typing import Any
+
+from bench import registry, store
+from bench.cards import card
+from bench.suites import Suite
+
+PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "statsmodels", "numba", "causal-learn", "gies", "gadjid", "torch")
+"""Whose versions a reader may want; each cell's record has those that its method imports."""
+
+
+def about(suite: Suite) -> str:
+    """JSON text of ``methods`` and ``datasets`` (label to card, with the ``spec`` that makes it) and ``versions``."""
+    content = {
+        "methods": {item.label: {"spec": item.spec, **_card("method", item.name)} for item in suite.methods},
+        "datasets": {item.label: {"spec": item.spec, **_card("dataset", item.name)} for item in suite.datasets},
+        "versions": versions(),
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _card(kind: str, name: str) -> dict[str, str]:
+    return card(registry.entry(kind, name))
+
+
+def versions() -> dict[str, Any]:
+    """Of this program, Python, the machine, and those of ``PACKAGES`` that are installed."""
+    installed = {}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {key: text for key, text in {**store.machine(), **installed}.items() if text}
