@@ -130,9 +130,8 @@ def write_report(
 
     if plots.left_out:
         say(f"Plots left out: {'; '.join(plots.left_out)}.")
-    say(f"Page, all of it in one file: {page}")
     say(f"Tables, also per dataset and of every metric (CSV, Markdown, LaTeX): {output / 'tables'}")
-    say(f"Plots (PNG, SVG): {output / 'plots'}")
+    say(f"Plots (PNG, SVG): {output / 'plots'}; all of it in one page: {page}")
     say(f"Data, a row per method and problem: {run_directory / 'rows.parquet'}")
     return [*tables, *plots.written, page]
 

@@ -24,6 +24,7 @@ CELL_COLUMNS = ("track", "dataset", "repetition", "method", "status")
 
 _PLOT_KINDS = {
     "scores": "Scores",
+    "ranks": "Critical differences of mean ranks",
     "differences": "Differences to the base",
     "curves": "Curves over a factor",
     "few-shot": "Few-shot curves",

@@ -172,7 +172,7 @@ def test_every_plot_is_inside_with_its_title_and_caption_for_those_who_cannot_se
         alt = images["data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()]
         assert alt == ". ".join(plots.captions[path.stem])
     heads = [text for _, text in page.all("h3")]
-    for kind in ("Scores", "Few-shot curves", "Accuracy against run time", "Calibration"):
+    for kind in ("Scores", "Critical differences of mean ranks", "Few-shot curves", "Accuracy against run time", "Calibration"):
         assert kind in heads
 
 
