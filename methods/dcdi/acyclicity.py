@@ -1,4 +1,4 @@
-"""The acyclicity constraint of a matrix of edge probabilities, and the DAG that such a matrix stands for."""
+"""The acyclicity constraint of a matrix of edge probabilities, and the order that such a matrix stands for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.graphs import is_acyclic
+from bench.graphs import IntArray
 from bench.types import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -30,16 +30,24 @@ def cyclicity(edge_probability: Tensor) -> Tensor:
     exponential = torch.linalg.matrix_exp(edge_probability.detach())
     value = exponential.trace() - len(exponential)
     linear: Tensor = (exponential.T * edge_probability).sum()
-    return value + linear - linear.detach()
+    result: Tensor = value + linear - linear.detach()
+    return result
 
 
-def strongest_dag(edge_probability: FloatArray, threshold: float = 0.5) -> BoolArray:
-    """Edges above the threshold; where they have a cycle, above the smallest higher one that leaves none."""
-    levels = np.unique(edge_probability[edge_probability > threshold])
-    thresholds = np.concatenate([[threshold], levels])
-    # Fewer edges never close a cycle, so the first threshold without one is found by bisection; the last has no edge.
-    low, high = 0, len(thresholds) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_acyclic(edge_probability > thresholds[middle]) else (middle + 1, high)
-    return np.asarray(edge_probability > thresholds[low])
+def strongest_order(edge_probability: FloatArray) -> IntArray:
+    """Order of the variables whose strongest gate against it is as weak as that of any order can be; int (d,).
+
+    Next is always the variable whose strongest gate from those that are left is the weakest, which is optimal (Lawler's rule).
+    Where the edges above a threshold are acyclic, they follow the order.
+    """
+    order, left = [], list(range(len(edge_probability)))
+    while left:
+        strongest = edge_probability[np.ix_(left, left)].max(axis=0)
+        order.append(left.pop(int(np.argmin(strongest))))
+    return np.array(order)
+
+
+def follows(order: IntArray) -> BoolArray:
+    """Which edges lead from an earlier variable to a later one; bool (d, d)."""
+    rank = np.argsort(order)
+    return np.asarray(rank[:, None] < rank)

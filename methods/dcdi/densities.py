@@ -46,7 +46,7 @@ def sigmoidal_flow(x: Tensor, parameters: Tensor) -> Tensor:
     from torch.nn.functional import logsigmoid, softplus
 
     log_derivative = x.new_zeros(())
-    for layer in parameters.unflatten(-1, (FLOW_LAYERS, 3, FLOW_UNITS)).unbind(-3):
+    for layer in parameters.reshape(*parameters.shape[:-1], FLOW_LAYERS, 3, FLOW_UNITS).unbind(-3):
         slope, shift, weight = layer.unbind(-2)
         slope, log_weight = softplus(slope) + 1e-3, weight.log_softmax(dim=-1)
         inner = slope * x[..., None] + shift

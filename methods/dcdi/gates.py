@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.graphs import IntArray
 from bench.types import BoolArray
+from methods.dcdi.acyclicity import follows
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-EDGE_START, TARGET_START = 5.0, -3.0
-"""First logits, as published: nearly every edge is there, and few variables are targets."""
+EDGE_RESTART, TARGET_RESTART = 2.0, -3.0
+"""Logits given an order: all predecessors are likely parents, with which a mechanism is invariant, and few variables are
+targets."""
 
 LARGEST_LOGIT, SMALLEST_EDGE_LOGIT = 5.0, -14.0
-"""Logits stay between these, those of targets between plus and minus the first: a gate further out takes long to come back.
+"""Logits stay between these, those of targets between plus and minus the largest: a gate further out takes long to come back.
 Edges may be less likely than targets, or closed gates together would be more cyclic than is tolerated."""
 
 
@@ -36,9 +39,9 @@ class Gates:
         n_environments, d = told.shape
         self.told = torch.tensor(told, dtype=dtype)
         self.estimated = torch.tensor(estimated)
-        self.diagonal = torch.eye(d, dtype=torch.bool)
-        self.edge_logits = torch.full((d, d), EDGE_START, dtype=dtype, requires_grad=True)
-        self.target_logits = torch.full((n_environments, d), TARGET_START, dtype=dtype, requires_grad=True)
+        self.closed = torch.eye(d, dtype=torch.bool)
+        self.edge_logits = torch.zeros((d, d), dtype=dtype, requires_grad=True)
+        self.target_logits = torch.zeros((n_environments, d), dtype=dtype, requires_grad=True)
 
     def edge_probability(self) -> Tensor:
         """Tensor (d, d); entry (i, j) is the gate of i -> j."""
@@ -70,14 +73,19 @@ class Gates:
         self.edge_logits.data.clamp_(SMALLEST_EDGE_LOGIT, LARGEST_LOGIT)
         self.target_logits.data.clamp_(-LARGEST_LOGIT, LARGEST_LOGIT)
 
-    def fix_edges(self, graph: BoolArray) -> None:
-        """From now on every edge is there for sure, or is not."""
+    def start(self, edge_logit: float, target_logit: float) -> None:
+        """Give all gates of a kind the same logit; they have 0 when they are made."""
+        self.edge_logits.data.fill_(edge_logit)
+        self.target_logits.data.fill_(target_logit)
+
+    def keep_to(self, order: IntArray) -> None:
+        """Close every gate against the order for good, and let the others and the targets start anew."""
         import torch
 
-        certain = torch.where(torch.tensor(graph), torch.inf, -torch.inf).to(self.edge_logits.dtype)
-        self.edge_logits = certain
+        self.closed = torch.tensor(~follows(order))
+        self.start(EDGE_RESTART, TARGET_RESTART)
 
     def _edge_logits(self) -> Tensor:
         import torch
 
-        return self.edge_logits.masked_fill(self.diagonal, -torch.inf)
+        return self.edge_logits.masked_fill(self.closed, -torch.inf)

@@ -84,11 +84,11 @@ class LinearConditionals:
 
     @staticmethod
     def _ridge(gates: Gates) -> Tensor:
-        """Inverse odds of the gate of each parent of each variable, tensor (d, d); closed for the variable itself."""
+        """Inverse odds of the gate of each parent of each variable, tensor (d, d); large where it is closed for good."""
         import torch
 
         odds = (-gates.edge_logits.T).exp().clamp(0.0, 1e9)
-        return torch.where(gates.diagonal, 1e9, odds)
+        return torch.where(gates.closed.T, 1e9, odds)
 
     @staticmethod
     def _solved(moments: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,10 @@ Minimised is
     negative log-likelihood + a sum(edge gates) + b sum(target gates) + gamma h + mu / 2 h^2,
 
 with h the cyclicity of the edge gates. Steps come in windows. Where the mean objective of a window is hardly below that of
-the one before, gamma grows by mu h, and mu by a factor unless h has fallen by a tenth since last time. Once h is nearly zero
-the multipliers stay, and the other gates come to rest.
+the one before, gamma grows by mu h, and mu by a factor unless h has fallen by a tenth since last time.
+
+Once h is nearly zero, the gates have an order. Those against it are closed for good, the constraint is dropped, and the others
+and the targets start anew: what the multipliers and a wrong target had closed on the way may open again.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from bench.graphs import IntArray
 from bench.types import BoolArray, Budget, FloatArray
-from methods.dcdi.acyclicity import cyclicity, strongest_dag
+from methods.dcdi.acyclicity import cyclicity, follows, strongest_order
 from methods.dcdi.gates import Gates
 
 if TYPE_CHECKING:
@@ -35,16 +38,20 @@ class Conditionals(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How many steps of what size.
+    """Where the search starts, and how many steps of what size it takes.
 
     Parameters
     ----------
+    edge_start, target_start : float
+        First logits of the gates.
+    penalty : float
+        First mu, which counts from the first step on.
     warm_up : int
-        Steps before the constraint counts.
+        Steps before mu may grow.
     window : int
         Steps between two looks at the objective.
     settle : int
-        Steps that the gates get, at least, to close what an acyclic graph needs no more.
+        Steps that the gates get, at least, once the order is fixed.
     gate_rate, weight_rate : float
         Learning rates.
     growth : float
@@ -53,6 +60,9 @@ class Schedule:
         Nats per sample by which a window has to be below the last one, for the multipliers to wait.
     """
 
+    edge_start: float
+    target_start: float
+    penalty: float
     warm_up: int
     window: int
     settle: int
@@ -77,11 +87,13 @@ class Outcome:
     Parameters
     ----------
     edge_probability : float64 (d, d)
-        Gates at the end of the search.
+        Gates in the end.
     target_probability : float64 (E, d)
     graph : bool (d, d)
+    objective : float
+        Mean of the last window; infinite where the gates never had an order.
     converged : bool
-        The gates became acyclic, and the targets came to rest given the graph, before the steps were spent.
+        The gates became acyclic, and came to rest given their order, before the steps were spent.
     cut_short : bool
     n_steps : int
     """
@@ -89,6 +101,7 @@ class Outcome:
     edge_probability: FloatArray
     target_probability: FloatArray
     graph: BoolArray
+    objective: float
     converged: bool
     cut_short: bool
     n_steps: int
@@ -97,13 +110,8 @@ class Outcome:
 TOLERATED_CYCLICITY = 1e-2
 """Of the edge gates; less than open gates and cycles can have together, and far more than a DAG with gates at their bounds."""
 
-FIRST_PENALTY = 1e-4
-"""Of the squared cyclicity, from the first step on. A full graph of ten variables pays thousands of nats, and half of its gates
-close at once; they come back as they are needed. Without that push the search starts from the optimum of the full graph, where
-each variable is predicted from its effects as well, and ends at graphs that are further from the truth."""
-
 LAST_WINDOWS = 40
-"""Most windows for the targets to come to rest, once the graph is fixed."""
+"""Most windows for the gates to come to rest, once the order is fixed."""
 
 
 class Training:
@@ -131,19 +139,21 @@ class Training:
     ) -> None:
         self.conditionals, self.gates, self.sparsity = conditionals, gates, sparsity
         self.schedule, self.max_steps, self.budget = schedule, max_steps, budget
-        self.multiplier, self.penalty = 0.0, FIRST_PENALTY
+        self.multiplier, self.penalty = 0.0, schedule.penalty
+        self.objective = np.inf
         self.n_steps = 0
 
     def run(self) -> Outcome:
-        """Search until the gates are acyclic, fix the graph, and let the targets come to rest."""
+        """Search for an order, then let the gates that follow it and the targets come to rest."""
         acyclic = self._search()
+        order = strongest_order(_array(self.gates.edge_probability()))
+        settled = acyclic and self._settle(order)
         edge_probability = _array(self.gates.edge_probability())
-        graph = strongest_dag(edge_probability)
-        settled = acyclic and self._settle(graph)
         return Outcome(
             edge_probability=edge_probability,
             target_probability=_array(self.gates.target_probability()),
-            graph=graph,
+            graph=(edge_probability > 0.5) & follows(order),
+            objective=self.objective,
             converged=settled,
             cut_short=not settled and self.budget.expired,
             n_steps=self.n_steps,
@@ -151,39 +161,31 @@ class Training:
 
     def _search(self) -> bool:
         """Whether the edge gates became acyclic."""
+        self.gates.start(self.schedule.edge_start, self.schedule.target_start)
         schedule, last, last_violation = self.schedule, np.inf, np.inf
-        acyclic_since: int | None = None
         for objective in self._windows(self.max_steps):
             at_rest, last = objective > last - schedule.tolerance, objective
-            violation = float(cyclicity(self.gates.edge_probability().detach()))
-            if violation > TOLERATED_CYCLICITY:
-                acyclic_since = None
-            elif acyclic_since is None:
-                acyclic_since = self.n_steps
-            if acyclic_since is not None:
-                if at_rest and self.n_steps >= acyclic_since + schedule.settle:
-                    return True
-            elif self.n_steps < schedule.warm_up:
+            if self.n_steps < schedule.warm_up or not at_rest:
                 continue
-            elif at_rest:
-                self.multiplier += self.penalty * violation
-                if violation > 0.9 * last_violation:
-                    self.penalty *= schedule.growth
-                last_violation = violation
-                last = np.inf  # the objective of other multipliers is no measure
+            violation = float(cyclicity(self.gates.edge_probability().detach()))
+            if violation <= TOLERATED_CYCLICITY:
+                return True
+            self.multiplier += self.penalty * violation
+            if violation > 0.9 * last_violation:
+                self.penalty *= schedule.growth
+            last_violation = violation
+            last = np.inf  # the objective of other multipliers is no measure
         return False
 
-    def _settle(self, graph: BoolArray) -> bool:
-        """Whether the targets came to rest, given the graph."""
-        self.gates.fix_edges(graph)
-        if not bool(self.gates.estimated.any()):
-            return True
+    def _settle(self, order: IntArray) -> bool:
+        """Whether the gates came to rest, given the order."""
+        self.gates.keep_to(order)
         self.multiplier = self.penalty = 0.0
-        last = np.inf
-        for objective in self._windows(LAST_WINDOWS * self.schedule.window):
-            if objective > last - self.schedule.tolerance:
+        schedule, since = self.schedule, self.n_steps
+        for objective in self._windows(LAST_WINDOWS * schedule.window):
+            at_rest, self.objective = objective > self.objective - schedule.tolerance, objective
+            if at_rest and self.n_steps > since + schedule.settle:
                 return True
-            last = objective
         return False
 
     def _windows(self, n_steps: int) -> Iterator[float]:
