@@ -290,7 +290,9 @@ class MetaCaDI(Method):
         if kind == "auto":
             best = found.posterior.best
             candidates = curved_candidates(observed, best)
-            rich_promise, plain_promise = (promise(e.under(found.priors), best, candidates) for e in (rich, plain))
+            # The size of effects that linear mechanisms chose is theirs.
+            priors = found.priors.with_effects(self.slope_precision)
+            rich_promise, plain_promise = (promise(e.under(priors), best, candidates) for e in (rich, plain))
             if rich_promise <= plain_promise:
                 return found
         learns = kind == "learned" or (kind == "auto" and importlib.util.find_spec("torch") is not None)
