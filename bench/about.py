@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from bench import registry, store
@@ -17,12 +18,19 @@ PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "statsmodels", "numba", 
 """Whose versions a reader may want; each cell's record has those that its method imports."""
 
 
-def about(suite: Suite) -> str:
-    """JSON text of ``methods`` and ``datasets`` (label to card, with the ``spec`` that makes it) and ``versions``."""
+ABOUT_FILE = "about.json"
+"""Its name in a run directory."""
+
+
+def about(suite: Suite, made_with: Mapping[str, str] | None = None) -> str:
+    """JSON text of ``methods`` and ``datasets`` (label to card, with the ``spec`` that makes it) and ``versions``.
+
+    ``made_with`` stands in for the versions of this machine, where the run was made elsewhere.
+    """
     content = {
         "methods": {item.label: {"spec": item.spec, **_card("method", item.name)} for item in suite.methods},
         "datasets": {item.label: {"spec": item.spec, **_card("dataset", item.name)} for item in suite.datasets},
-        "versions": versions(),
+        "versions": versions() if made_with is None else dict(made_with),
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 

@@ -19,3 +19,13 @@ def compiled(function: Function) -> Function:
         return cast(Function, numba.njit(cache=True)(function))
     except RuntimeError:  # no folder that can be written
         return cast(Function, numba.njit(function))
+
+
+def cache_folder() -> str | None:
+    """Where compiled functions of this project's ``bench`` are kept, None where that is in memory only."""
+    path: str | None = cast(Any, compiled(_nothing)).stats.cache_path
+    return path
+
+
+def _nothing() -> None:
+    """Never called, and so never compiled."""

@@ -80,6 +80,11 @@ def read(file: DataFile, *, downloader: Callable[..., Any] | None = None) -> byt
         ) from None
 
 
+def places() -> tuple[str | None, str]:
+    """The data directory that the user has named, None for none; and where downloads go."""
+    return os.environ.get(VARIABLE), str(pooch.os_cache("cadibench"))
+
+
 def _download(file: DataFile, downloader: Callable[..., Any] | None) -> bytes:
     # The name says the checksum, so that another version of a file never finds the old one in the cache.
     name = f"{file.sha256[:12]}-{hashlib.sha256(file.url.encode()).hexdigest()[:12]}"

@@ -109,7 +109,9 @@ def difference_board(
     methods = [base, *(m for m in dict.fromkeys([*order, *present]) if m in present and m != base)]
     n_problems = ran.groupby(["dataset", "problem"]).ngroups
     columns = [Column("method", tuple(map(Cell, methods)), left=True)]
-    columns += [Column(_head(m), tuple(_effect(keyed[method, m]) for method in methods), metric=m) for m in metrics]
+    columns += [
+        Column(difference_head(m), tuple(effect_cell(keyed[method, m]) for method in methods), metric=m) for m in metrics
+    ]
     datasets = sorted(map(str, ran["dataset"].unique()))
     where = "; ".join(datasets) if len(datasets) <= 3 else f"{len(datasets)} datasets"
     return PairedBoard(
@@ -130,11 +132,11 @@ def compared_metrics(rows: pd.DataFrame, track: str) -> list[str]:
     return [m for m in wanted if m in known and not (track == "graph" and scores_the_graph(m))]
 
 
-def _head(metric: str) -> str:
+def difference_head(metric: str) -> str:
     return _HEADS.get(metric, short_label(metric)) + ARROWS[info(metric).better]
 
 
-def _effect(entry: Any) -> Cell:
+def effect_cell(entry: Any) -> Cell:
     """The mean of the base itself; of another method its difference, or its ratio."""
     if entry.verdict == "first":
         return Cell(format_value(entry.mean, entry.metric))
@@ -153,7 +155,7 @@ def _difference_notes(rows: pd.DataFrame, found: pd.DataFrame, base: str, n_prob
     notes = [
         f"First row: means of {base}. Below: method minus {base}, mean over the problems that both answered, with 95 % "
         "bootstrap intervals over problems within datasets; times as ratios to it (geometric means).",
-        _tested(found),
+        tested(found),
     ]
     others = found[(found["method"] != base) & (found["n_paired"] > 0) & (found["n_paired"] < n_problems)]
     by_metric = {str(metric): of["n_paired"] for metric, of in others.groupby("metric", sort=False)}
@@ -162,7 +164,7 @@ def _difference_notes(rows: pd.DataFrame, found: pd.DataFrame, base: str, n_prob
     return notes + failure_notes(rows)
 
 
-def _tested(found: pd.DataFrame) -> str:
+def tested(found: pd.DataFrame) -> str:
     """What the star means, for how many comparisons, and which were not tested."""
     compared = found[(found["verdict"] != "first") & (found["n_paired"] > 0)]
     family = f"Holm's correction for the {len(compared)} comparisons of this table"

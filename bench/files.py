@@ -1,12 +1,15 @@
-"""Files written whole or not at all.
+"""Files and folders written whole or not at all.
 
-What goes into a file, and in which format, is the caller's business.
+What goes into one, and in which format, is the caller's business.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -26,7 +29,7 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
         ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = beside(path)
     data = content.encode() if isinstance(content, str) else content
     try:
         with temporary.open("wb") as stream:
@@ -37,3 +40,34 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which gets the name ``path`` once the block ends well, and is gone where it does not.
+
+    Raises
+    ------
+    OSError
+        If there is a folder of that name by then, with something in it.
+    """
+    temporary = beside(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that a reader, or a crash, sees it whole or not at all; none is no error."""
+    temporary = beside(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name of its own for what is to become, or was, ``path``."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")

@@ -113,7 +113,7 @@ def write_report(
     sort_by = sort_by or next((m for m in (SORT_BY, *DEFAULT_METRICS) if m in metrics_of(scored)), SORT_BY)
 
     boards = [*_boards(scored, sort_by), *_comparisons(scored, order), *curve_boards(scored, order=order, base=base_of(scored))]
-    _print_boards([b for b in boards if _is_printed(b, sort_by, per_dataset)], console)
+    print_boards([b for b in boards if _is_printed(b, sort_by, per_dataset)], console)
     if edges is not None and len(unscored):
         _print_estimates(rows[_keys(rows).isin(unscored)], edges[_keys(edges).isin(unscored)], targets, console)
     tables = write_tables(boards, output / "tables") + write_tables(_complete(scored, sort_by), output / "tables", ["csv"])
@@ -254,7 +254,7 @@ def _complete(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
         yield leaderboard(rows, track=track, metrics=metrics, sort_by=sort_by, subject="all-metrics")
 
 
-def _print_boards(boards: list[Board], console: Console) -> None:
+def print_boards(boards: list[Board], console: Console) -> None:
     """The boards; how to read them is said once, after them all."""
     for board in boards:
         console.print(board, "")

@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from bench import registry, store
-from bench.about import about
+from bench.about import ABOUT_FILE, about
 from bench.columns import FAILURES
 from bench.compute import close_worker, run_cell
 from bench.errors import InputError
@@ -35,7 +34,7 @@ from bench.files import write_atomic
 from bench.parallel import Map, workers
 from bench.plan import PlannedCell, PlannedProblem, list_cells, pending, plan_problem
 from bench.scoring import as_frame, score_problem
-from bench.suites import Suite, load_suite
+from bench.suites import Suite, load_suite, save_suite
 
 DEFAULT_OUTPUT = Path("results") / "runs"
 
@@ -109,11 +108,11 @@ def run(
     with workers(jobs, scheduler) as each:
         planned = _plan(directory, specification, each, watch)
         _clean(directory)
-        write_atomic(directory / "suite.yaml", yaml.safe_dump(specification.model_dump(mode="json"), sort_keys=False))
-        write_atomic(directory / "about.json", about(specification))
+        save_suite(directory, specification)
+        write_atomic(directory / ABOUT_FILE, about(specification))
         _take_over(directory, planned, reuse)
         _compute(directory, specification, planned, retry_failed, each, jobs, watch)
-        return _score(directory, specification, planned, each, watch)
+        return score(directory, specification, planned, each, watch)
 
 
 def plan(suite: Suite, *, output: Path, jobs: int = 1, scheduler: str | None = None) -> list[PlannedCell]:
@@ -173,7 +172,10 @@ def _computed(run: Path, suite: Suite, plan: PlannedCell) -> tuple[PlannedCell, 
     return (plan, *run_cell(run, suite, plan))
 
 
-def _score(directory: Path, suite: Suite, planned: Sequence[PlannedCell], each: Map, watch: Watcher | None) -> pd.DataFrame:
+def score(
+    directory: Path, suite: Suite, planned: Sequence[PlannedCell], each: Map, watch: Watcher | None = None
+) -> pd.DataFrame:
+    """Score what a run directory holds of these cells, write the frames and return the rows, in the order of the cells."""
     by_problem: dict[tuple[str, int], list[PlannedCell]] = {}
     for cell in planned:
         by_problem.setdefault((cell.problem.dataset.label, cell.problem.repetition), []).append(cell)

@@ -570,13 +570,13 @@ def differences_to(
     parts = [_differences(_values(ran, m), failed, base, m, draws, confidence, resamples) for m in metrics]
     order = [base, *sorted(set(map(str, ran["method"])) - {base})]
     found = pd.concat(parts, ignore_index=True)
-    found["p_holm"] = _corrected(found)
+    found["p_holm"] = corrected(found)
     found["method"] = pd.Categorical(found["method"], order)
     found["metric"] = pd.Categorical(found["metric"], list(metrics))
     return found.sort_values(["method", "metric"]).reset_index(drop=True).astype({"method": "str", "metric": "str"})
 
 
-def _corrected(found: pd.DataFrame) -> FloatArray:
+def corrected(found: pd.DataFrame) -> FloatArray:
     """P-values of a whole table after Holm; none where so few pairs could never reach the level among its comparisons."""
     compared = (found["verdict"] != "first") & (found["n_paired"] > 0)
     possible = found["n_independent"].map(lambda n: smallest_p(n) * compared.sum() <= LEVEL) & compared

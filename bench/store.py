@@ -17,7 +17,6 @@ recomputed, and nothing else.
 from __future__ import annotations
 
 import ast
-import contextlib
 import errno
 import functools
 import hashlib
@@ -31,7 +30,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,7 +42,7 @@ import pandas as pd
 
 from bench import registry
 from bench.errors import BenchError, InputError
-from bench.files import write_atomic
+from bench.files import beside, remove_folder, write_atomic
 from bench.seeds import canonical
 from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
 
@@ -229,6 +227,13 @@ def save_problem(run: Path, key: str, problem: Problem, known: Mapping[str, Any]
     write_atomic(problem_path(run, key).with_suffix(".json"), json.dumps(described))
 
 
+def copy_problem(source: Path, run: Path, key: str) -> None:
+    """Take over a problem that another run has stored; its description goes last, as it says that the problem is whole."""
+    for suffix in (".npz", ".json"):
+        path = problem_path(source, key).with_suffix(suffix)
+        write_atomic(problem_path(run, key).with_suffix(suffix), path.read_bytes())
+
+
 def known_of_problem(run: Path, key: str) -> dict[str, Any] | None:
     """What :func:`save_problem` was told, or None where the problem is not stored whole."""
     path = problem_path(run, key)
@@ -286,7 +291,7 @@ def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | 
     Where another run in the same directory has stored the cell meanwhile, and well, that one stays.
     """
     final = cell_path(run, cell)
-    temporary = _beside(final)
+    temporary = beside(final)
     temporary.mkdir(parents=True)
     stamped = {
         "schema_version": SCHEMA_VERSION,
@@ -305,7 +310,7 @@ def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | 
 
 def copy_cell(source: Path, run: Path, cell: str) -> None:
     """Take over a cell that another run has stored: under its hash it is what this run would compute."""
-    temporary = _beside(cell_path(run, cell))
+    temporary = beside(cell_path(run, cell))
     try:
         shutil.copytree(cell_path(source, cell), temporary)
         _put(temporary, run, cell)
@@ -313,19 +318,11 @@ def copy_cell(source: Path, run: Path, cell: str) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _beside(final: Path) -> Path:
-    """A name of its own for a folder that is to become ``final``."""
-    return final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.tmp")
-
-
 def _put(temporary: Path, run: Path, cell: str) -> None:
     """Give a finished folder its name; a former cell that is not ok gives way."""
     final = cell_path(run, cell)
     while not _renamed(temporary, final) and cell_status(run, cell) != "ok":
-        former = _beside(final)
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(final, former)
-        shutil.rmtree(former, ignore_errors=True)
+        remove_folder(final)
 
 
 def _renamed(source: Path, final: Path) -> bool:
@@ -347,6 +344,30 @@ def cell_status(run: Path, cell: str) -> str | None:
     return str(record["status"])
 
 
+def load_record(run: Path, cell: str) -> dict[str, Any]:
+    """What ran in a stored cell and how it ended, without its arrays.
+
+    Raises
+    ------
+    InputError
+        If there is no such cell.
+    """
+    record = _read_json(cell_path(run, cell) / "record.json")
+    if record is None:
+        raise InputError(f"{cell_path(run, cell)}: no stored cell")
+    return record
+
+
+def same_answer(first: Path, second: Path, cell: str) -> bool:
+    """Whether two runs stored the same arrays under one hash, to the last bit; what it cost may differ."""
+    answers = []
+    for run in (first, second):
+        with np.load(cell_path(run, cell) / "result.npz") as arrays:
+            kept = {name: arrays[name] for name in arrays.files if name != "cost"}
+        answers.append({name: (array.dtype.str, array.shape, array.tobytes()) for name, array in kept.items()})
+    return answers[0] == answers[1]
+
+
 def load_cell(run: Path, cell: str) -> Cell:
     """Read a stored cell.
 
@@ -355,9 +376,7 @@ def load_cell(run: Path, cell: str) -> Cell:
     InputError
         If it was written by a newer version.
     """
-    record = _read_json(cell_path(run, cell) / "record.json")
-    if record is None:
-        raise InputError(f"{cell_path(run, cell)}: no stored cell")
+    record = load_record(run, cell)
     if record["schema_version"] > SCHEMA_VERSION:
         raise InputError(
             f"{cell_path(run, cell)}: schema {record['schema_version']} is newer than this program's {SCHEMA_VERSION}"

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench import registry
 from bench.columns import EXTRA_METRICS
 from bench.errors import InputError, UnknownName, nearest
+from bench.files import write_atomic
 from bench.seeds import data_seed
 
 Track = Literal["unknown", "oracle", "graph"]
@@ -311,8 +312,10 @@ def suite_names() -> dict[str, Path]:
     return {p.stem: p for p in sorted(BUILT_IN.glob("*.yaml"))}
 
 
-def load_suite(name_or_path: str | Path) -> Suite:
+def load_suite(name_or_path: str | Path, *, moved: Sequence[Path] = ()) -> Suite:
     """Read a built-in suite by name, or a suite file by path.
+
+    ``moved`` are plugin files that stand in for those of the same file name that the suite names and that are not there.
 
     Raises
     ------
@@ -343,10 +346,24 @@ def load_suite(name_or_path: str | Path) -> Suite:
     plugins = content.get("plugins", [])
     if not isinstance(plugins, list) or not all(isinstance(p, str) for p in plugins):
         raise InputError(f"{path}: plugins: expected a list of paths, got {plugins!r}")
-    content["plugins"] = [(path.parent / p).resolve() for p in plugins]
+    content["plugins"] = [_plugin_file(path.parent / p, moved) for p in plugins]
     for plugin in content["plugins"]:
         registry.load_plugin(plugin)
     return _validated(content, str(path))
+
+
+def _plugin_file(named: Path, moved: Sequence[Path]) -> Path:
+    other = next((file for file in moved if file.name == named.name and not named.exists()), named)
+    return other.resolve()
+
+
+SUITE_FILE = "suite.yaml"
+"""In a run directory, the suite as it was run: the parts chosen, parameters resolved, curves as their points."""
+
+
+def save_suite(run: Path, suite: Suite) -> Path:
+    """Write the suite into a run directory; :func:`load_suite` reads it back."""
+    return write_atomic(run / SUITE_FILE, yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False))
 
 
 def _validated(content: dict[str, Any], where: str) -> Suite:

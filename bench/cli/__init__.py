@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import sys
 
-from bench.cli import ablating, checking, running, showing, testing
+from bench.cli import ablating, checking, running, showing, stored, testing
 from bench.cli.application import app
 from bench.errors import BenchError
 
-__all__ = ["ablating", "app", "checking", "main", "running", "showing", "testing"]
+__all__ = ["ablating", "app", "checking", "main", "running", "showing", "stored", "testing"]
 
 _DISK_SAYS_NO = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR)
 

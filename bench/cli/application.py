@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from bench import registry
+from bench import registry, runner
 from bench.suites import Suite, load_suite
 
 
@@ -41,6 +41,9 @@ Methods = Annotated[list[str] | None, typer.Option("--method", "-m", help="Only 
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", "-d", help="Only these: name[param=value]; repeatable.")]
 
 
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a suite that was run.")]
+
+
 def make_console() -> Console:
     """Where everything is printed; brackets are those of ``name[param=value]`` and no markup."""
     return Console(markup=False, highlight=False)
@@ -60,6 +63,12 @@ def name_of_program() -> str:
 
 def relative_path(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def found_run(name: str) -> Path:
+    """A run directory, by its path or by the name of the suite that was run."""
+    below = runner.DEFAULT_OUTPUT / name
+    return below if below.is_dir() and not Path(name).is_dir() else Path(name)
 
 
 def load_plugins(plugins: list[Path]) -> None:

@@ -6,7 +6,6 @@ Exit status 0: fine, 1: a regression, 2: wrong use, 3: the run itself failed.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import sys
 import tempfile
 import traceback
@@ -19,7 +18,7 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from bench import regression, runner, store
+from bench import provenance, regression, runner
 from bench.cli.application import Plugins, app, available_cores, make_console, resumable, run_specification
 from bench.columns import FAILURES
 from bench.errors import BenchError, InputError
@@ -29,8 +28,6 @@ from bench.regression.baseline import check_margins, default_margins
 from bench.suites import Suite
 
 RUN_FAILED = 3
-PACKAGES = ("numpy", "scipy", "pandas", "numba", "scikit-learn", "causal-learn", "gies", "torch")
-"""Whose versions a baseline names: those that move numbers."""
 
 
 @app.command()
@@ -129,7 +126,7 @@ def _write_baseline(
         reason=reason,
         written=datetime.now(UTC).date().isoformat(),
         reference=reference or (former.reference if former else "") or suite.base or suite.methods[0].label,
-        versions=_versions(),
+        versions=provenance.versions_here(),
         margins={**default_margins(rows), **(former.margins if former else {}), **margins},
         reseeded=reseeded,
     )
@@ -148,16 +145,10 @@ def _margins(texts: list[str]) -> dict[str, float]:
     return found
 
 
-def _versions() -> dict[str, str]:
-    known = {k: str(store.machine()[k]) for k in ("python", "cadibench", "processor")}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            known[name] = importlib.metadata.version(name)
-    return known
-
-
 def _say_versions(console: Console, against: regression.Baseline) -> None:
     """What else than the code could be the cause."""
-    changed = [f"{k} {against.versions[k]} → {v}" for k, v in _versions().items() if against.versions.get(k, v) != v]
+    changed = [
+        f"{k} {against.versions[k]} → {v}" for k, v in provenance.versions_here().items() if against.versions.get(k, v) != v
+    ]
     if changed:
         console.print(f"other than in the baseline: {', '.join(changed)}", soft_wrap=True)

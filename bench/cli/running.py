@@ -14,8 +14,10 @@ from bench.cli.application import (
     Datasets,
     Methods,
     Plugins,
+    Run,
     app,
     available_cores,
+    found_run,
     load_plugins,
     make_console,
     name_of_program,
@@ -77,16 +79,15 @@ def run(
 
 @app.command("report")
 def report_(
-    run_directory: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a suite that was run.")],
+    run_directory: Run,
     output: Annotated[Path | None, typer.Option(help="Where tables and plots go; the run directory by default.")] = None,
     sort_by: Annotated[str | None, typer.Option(help="Metric that orders the tables.")] = None,
     per_dataset: Annotated[bool, typer.Option("--per-dataset", help="Print the table of each dataset as well.")] = False,
 ) -> None:
     """Print the tables of a finished run again, and write its tables and plots."""
-    directory = Path(run_directory)
-    if not directory.is_dir() and (runner.DEFAULT_OUTPUT / run_directory).is_dir():
-        directory = runner.DEFAULT_OUTPUT / run_directory
-    report.write_report(directory, output=output, sort_by=sort_by, per_dataset=per_dataset, console=make_console())
+    report.write_report(
+        found_run(run_directory), output=output, sort_by=sort_by, per_dataset=per_dataset, console=make_console()
+    )
 
 
 @app.command()

@@ -273,3 +273,12 @@ def test_measured_data_are_drawn_once_unless_asked():
         name="x", repetitions=5, datasets=["sachs", {"name": "sachs", "label": "twice", "repetitions": 2}], methods=["empty"]
     )
     assert [d.repetitions for d in suite.datasets] == [1, 2]
+
+
+def test_a_plugin_that_lies_elsewhere_stands_in_for_one_of_its_name_that_is_not_there(tmp_path):
+    (tmp_path / "suite.yaml").write_text("plugins: [/absent/mine.py]\ndatasets: [synthetic]\nmethods: [empty]\n")
+    mine = tmp_path / "mine.py"
+    mine.write_text("")
+    assert load_suite(tmp_path / "suite.yaml", moved=[tmp_path / "other.py", mine]).plugins == (mine,)
+    with pytest.raises(InputError, match=r"mine\.py"):
+        load_suite(tmp_path / "suite.yaml", moved=[tmp_path / "other.py"])
