@@ -128,7 +128,7 @@ def _changed(both: pd.DataFrame) -> pd.DataFrame:
 def _notes(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame) -> Iterator[str]:
     ran = both[(both["cell_a"] != "") & (both["cell_b"] != "")]
     same = int((ran["cell_a"] == ran["cell_b"]).sum())
-    yield f"{same} of {len(ran)} cells have the same hash in both: nothing that they depend on has changed."
+    yield f"{same} of {len(ran)} cells have the same hash in both, so that nothing they depend on has changed."
     for run, mine, other in (("A", a, b), ("B", b, a)):
         alone = mine[CELL].merge(other[CELL], how="left", indicator=True)
         alone = alone[alone["_merge"] == "left_only"]

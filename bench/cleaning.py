@@ -48,6 +48,7 @@ def unused(run: Path) -> list[Unused]:
     rows = read_rows(run)
     finished = (run / "rows.parquet").stat().st_mtime
     cells, problems = set(rows["cell"].astype(str)), set(rows["problem"].astype(str))
+    problems |= {path.name.partition(".")[0] for path in store.tracebacks(run, set(rows["reason"].astype(str)))}
     found = [*_cells(run, cells), *_problems(run, problems)]
     return [item for item in found if item.written < finished]
 

@@ -231,6 +231,9 @@ def _copy(parts: Sequence[_Part], chosen: pd.DataFrame, folder: Path) -> dict[tu
         store.copy_problem(run, folder, row["problem"])
     for row in chosen[chosen["cell"] != ""].drop_duplicates("cell").to_dict("records"):
         store.copy_cell(parts[row["part"]].run, folder, row["cell"])
+    for i, reasons in chosen.groupby("part")["reason"]:
+        for path in store.tracebacks(parts[int(str(i))].run, set(reasons.astype(str))):
+            write_atomic(folder / "problems" / path.name, path.read_bytes())
     return keys
 
 
@@ -269,8 +272,8 @@ def _planned_cell(
         problem,
         method,
         able,
-        targets_given=bool(row["targets_given"]),
-        graph_given=bool(row["graph_given"]),
+        targets_given=row["targets_given"] is True,
+        graph_given=row.get("graph_given") is True,  # earlier versions had no such column
         method_seed=row["method_seed"],
         identity={},  # stands in the record of the cell, and is of no use to scores
         cell=row["cell"],

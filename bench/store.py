@@ -234,6 +234,12 @@ def copy_problem(source: Path, run: Path, key: str) -> None:
         write_atomic(problem_path(run, key).with_suffix(suffix), path.read_bytes())
 
 
+def tracebacks(run: Path, reasons: Iterable[str]) -> list[Path]:
+    """Files in which the datasets that failed left their tracebacks, of those that these reasons name."""
+    said = "\n".join(reasons)
+    return [path for path in sorted((run / "problems").glob("*.traceback.txt")) if path.name in said]
+
+
 def known_of_problem(run: Path, key: str) -> dict[str, Any] | None:
     """What :func:`save_problem` was told, or None where the problem is not stored whole."""
     path = problem_path(run, key)

@@ -53,7 +53,7 @@ def test_what_is_in_one_run_alone_is_said():
     a, b = _run({"x": [1.0, 2.0], "y": [1.0, 2.0]}), _run({"x": [1.0, 2.0, 3.0]})
     notes = compare_runs(a, b, metrics=["shd"]).notes
     assert notes == (
-        "2 of 2 cells have the same hash in both: nothing that they depend on has changed.",
+        "2 of 2 cells have the same hash in both, so that nothing they depend on has changed.",
         "2 rows are in A alone and are not compared: method y.",
         "1 rows are in B alone and are not compared.",
     )

@@ -3,6 +3,7 @@
 import sys
 
 import pandas as pd
+import pytest
 import yaml
 from frames import row
 
@@ -33,6 +34,12 @@ def test_suites_of_runs_are_compared_key_by_key_without_their_plugins(tmp_path):
 
 
 def test_the_accelerator_is_in_words_without_torch_too(monkeypatch):
-    assert provenance.accelerator()
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"GPU {i}")
+    assert provenance.accelerator() == "GPU 0, GPU 1"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert provenance.accelerator() == "none that torch sees"
     monkeypatch.setitem(sys.modules, "torch", None)
     assert provenance.accelerator() == "unknown: torch is not installed"

@@ -28,6 +28,15 @@ datasets:
 methods: [marginal, empty, random]
 base: marginal
 """
+BROKEN = """
+from bench.registry import register_dataset
+from bench.types import Meta
+
+
+@register_dataset("broken", meta=Meta("A dataset of a test."))
+def broken(rng):
+    raise RuntimeError("broken")
+"""
 LESS = ("marginal", "empty")
 
 
@@ -84,6 +93,26 @@ def test_parts_merge_into_the_run_made_at_once_and_go_on_where_it_would(call, ru
     status, out, _ = call("run", "merged/suite.yaml", "--output", "merged", "--dry-run", "-j", "1")
     assert status == 0
     assert " 0 cells to compute" in out
+
+
+def test_curves_told_targets_skipped_rows_and_a_dataset_that_fails_merge_too(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.py").write_text(BROKEN)
+    Path("all.yaml").write_text(f"""
+        tracks: [unknown, oracle, graph]
+        plugins: [broken.py]
+        datasets: [broken, {{name: synthetic, label: curve, parameters: {json.dumps(SMALL)}, vary: {{n_targets: [1, 2]}}}}]
+        methods: [gies, empty]
+    """)
+    rows = runner.run("all.yaml", output="whole")
+    for name, method in {"one": "empty", "other": "gies"}.items():
+        runner.run("all.yaml", output=name, methods=[method], reuse=[Path("whole")])
+    assert call("merge", "other", "one", "--output", "merged")[0] == 0
+    pd.testing.assert_frame_equal(read_rows(Path("merged")), rows)
+    assert rows["targets_given"].any()
+    (left,) = Path("merged/problems").glob("*.traceback.txt")
+    assert rows["reason"].str.contains(left.name, regex=False).any()
+    assert "nothing to remove" in call("clean", "merged")[1]
 
 
 def test_what_no_run_has_is_named_and_computed_by_the_command_that_it_says(call, runs):
