@@ -70,7 +70,8 @@ def test_the_same_numbers_are_no_regression_and_every_difference_is_zero(tmp_pat
     assert (outcome.compared["worsening"] == 0).all()
 
 
-@pytest.mark.parametrize("repetitions", [6, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("repetitions", [6, 2])
 def test_other_seeds_raise_a_false_alarm_in_at_most_one_of_twenty_comparisons(repetitions):
     """200 comparisons: 20 baselines with 10 runs each. Scatter is far beyond the margins and heavy-tailed (t, 4 degrees).
 
