@@ -97,6 +97,7 @@ def test_tables_of_single_datasets_are_printed_on_request_only(tmp_path, unplott
         assert title in asked.stdout
 
 
+@pytest.mark.slow
 def test_five_datasets_on_two_tracks_are_a_hundred_lines_at_most(tmp_path, unplotted):
     methods = [f"method_{i}[bootstrap=20]" for i in range(10)]
     rows = rows_frame(methods, [f"dataset {i}" for i in range(5)], tracks=("unknown", "oracle"), repetitions=2)

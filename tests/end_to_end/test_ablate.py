@@ -42,6 +42,7 @@ def test_changes_of_any_method_are_compared_with_it_and_the_cells_of_the_base_ar
     assert all(store.cell_status(run, cell) == "ok" for cell in former)
 
 
+@pytest.mark.slow
 def test_a_suite_with_a_base_runs_as_it_stands_and_along_a_factor(call, suite):
     status, out, err = call("ablate", suite, "--vary", "n_per_environment=10,40", "-j", "1")
     assert (status, err) == (0, "")

@@ -239,7 +239,9 @@ def _wait_for_cells(run, n, process):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=lambda s: s.name
+)
 def test_a_stopped_run_resumes_to_the_table_of_an_undisturbed_one(call, suite, tmp_path, how):
     run = tmp_path / "run"
     process = _start("run", suite, "--jobs", "2", "--output", run, start_new_session=True)
