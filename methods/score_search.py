@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-import numba
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from bench.bootstrap import PointMethod, Replicates
+from bench.compiled import compiled
 from bench.errors import InputError, MissingDependency
 from bench.gaussian import RESIDUAL_TOLERANCE, Moments, bic_local_score, environment_moments, merge_centred
 from bench.graphs import consistent_extension, cpdag, edge_scores_of_class
@@ -175,7 +175,7 @@ class CentredBIC(Memoised):
         return mask_of(chosen)
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _choose_parents(
     scatter: Any, n_samples: Any, cost: Any, most_parents: Any, variable: Any, chosen: Any, allowed: Any
 ) -> None:
@@ -209,13 +209,13 @@ def _choose_parents(
         chosen[best] = not chosen[best]
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _fit(residual: Any, own: Any, n_samples: Any) -> Any:
     """Maximised log-likelihood, but for what no parent changes."""
     return -0.5 * n_samples * np.log(max(residual, RESIDUAL_TOLERANCE * own))
 
 
-@numba.njit(cache=True)  # type: ignore[misc, untyped-decorator, unused-ignore]
+@compiled
 def _residuals(scatter: Any, variable: Any, parents: Any) -> Any:
     """Given the parents: residual scatter of the variable, of each variable, and of each with it."""
     d = scatter.shape[0]
