@@ -115,13 +115,13 @@ def _tests(comparison: Comparison) -> list[str]:
         said = ", ".join(f"{m} ({e['p_holm']:.2g}, {e['p_wilcoxon_holm']:.2g})" for m, e in alike.iterrows()) or "none"
         how = f"sign flips, Wilcoxon; Holm for {len(tested)}; each p ≥ {smallest_p(int(tested['n'].max())):.1g}"
         parts.append(f"not told from {comparison.first} ({how}): {said}")
-    measured = tests["detectable"].dropna()
+    measured = tests["detectable"].reindex([m for m in comparison.order if m in tests.index]).dropna()
     if len(measured):
         unsettled = tested.loc[tested["p_holm"] > LEVEL, "needed"]
         needed = [f"{m} {n:.0f}" for m, n in unsettled.items() if math.isfinite(n)]
         more = f"; problems to find the one seen: {', '.join(needed)}" if needed else ""
-        size = format_value(float(measured.median()), comparison.sort_by, more_digits=1)
-        parts.append(f"Δ found with {POWER:.0%} power: {size}{more}")
+        size = format_value(float(measured.iloc[0]), comparison.sort_by, more_digits=1)
+        parts.append(f"Δ of {measured.index[0]} found with {POWER:.0%} power: {size}{more}")
     if parts:
         notes.append(f"Tests: {'; '.join(parts)}.")
     if ranking.imputed:

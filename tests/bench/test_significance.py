@@ -1,5 +1,7 @@
 """Tests of methods against the first and of all pairs: size and power on simulated tables, and what footnotes say of them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,6 +80,7 @@ def test_notes_name_who_is_not_told_from_the_first_and_what_it_would_take():
     assert "not told from" in notes
     assert "Holm for 2" in notes
     assert "bad (" not in notes
+    assert re.search(r"Δ of (alike|best) found with 80% power: 0\.\d+", notes)  # of the next best, whatever the others scatter
     found = compare(rows, [SHD], sort_by=SHD)
     assert found.tests["needed"].drop("bad").iloc[0] > 16
     assert found.tests.loc["bad", "p_holm"] <= 0.05
