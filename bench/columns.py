@@ -160,6 +160,7 @@ ROW_COLUMNS: dict[str, str] = {
     "track": "'unknown' (all hidden), 'oracle' (targets told to methods that can use them) or 'graph' (the true graph told)",
     "dataset": "label of the dataset in the suite",
     "dataset_spec": "name[param=value] that makes the dataset",
+    "family": "the family of datasets to which the dataset belongs; empty for none",
     "curve": "label of the curve that the dataset is a point of; empty for none",
     "factor": "the parameter along the axis of the curve; empty for none",
     "factor_value": "its value; NaN for none",

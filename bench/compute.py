@@ -75,7 +75,7 @@ def _close_all() -> None:
 def run_cell(run: Path, suite: Suite, plan: PlannedCell) -> tuple[str, float]:
     """Compute one cell and store it; return its status and the seconds it took."""
     start = time.perf_counter()
-    settings = suite.preprocessing
+    settings = suite.preprocessing_of(plan.problem.dataset)
     shuffle = derive_seed("shuffle", plan.problem.data_seed)
     prepared = _prepared(run, plan.problem.key, settings, shuffle)
     with _shown_as_running(run, plan) as show:

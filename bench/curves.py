@@ -15,8 +15,9 @@ import pandas as pd
 
 from bench.columns import info, scores_the_graph
 from bench.differences import PairedBoard
+from bench.intervals import bootstrap_intervals
 from bench.labels import NOTHING, TRACK_TITLES, format_interval, format_value, short_label, slug, track_order, was_told
-from bench.statistics import bootstrap_intervals, check_metric, check_rows
+from bench.statistics import check_metric, check_rows
 from bench.tables import Cell, Column
 
 METRICS_OF_CURVES = ("shd", "target_average_precision")

@@ -84,8 +84,8 @@ def prepare(problem: Problem, *, transform: Transform = "none", scaling: Scaling
     problem : Problem
         In raw units.
     transform : {"none", "sqrt", "log1p", "auto"}
-        Applied to every value. "auto" is "sqrt" where no training sample is negative, as it is for counts and
-        intensities, whose variance it steadies without the weight that a logarithm gives to values near zero; else "none".
+        Applied to every value. "auto" is "sqrt" where no sample is negative, as it is for counts and intensities, whose
+        variance it steadies without the weight that a logarithm gives to values near zero; else "none".
     scaling : {"none", "observational", "pooled"}
         Subtract the mean and divide by the standard deviation of the observational, or of all, training samples. A constant
         column is only centred.
@@ -139,15 +139,18 @@ def prepare(problem: Problem, *, transform: Transform = "none", scaling: Scaling
 
 
 def _choose(problem: Problem) -> str:
-    return "none" if any((e.X < 0).any() for e in problem.observed.environments) else "sqrt"
+    return "none" if any((X < 0).any() for X in _all_samples(problem)) else "sqrt"
+
+
+def _all_samples(problem: Problem) -> list[FloatArray]:
+    return [*(e.X for e in problem.observed.environments), *(X for h in problem.held_out for X in (h.support, h.query))]
 
 
 def _check_domain(problem: Problem, transform: str) -> None:
     """Negative values have no square root; log1p is refused them as well: above -1 it exists, but means nothing for data."""
     if transform == "none":
         return
-    held_out = [X for h in problem.held_out for X in (h.support, h.query)]
-    for X in [*(e.X for e in problem.observed.environments), *held_out]:
+    for X in _all_samples(problem):
         if (X < 0).any():
             i, j = (int(k) for k in np.argwhere(X < 0)[0])
             raise InputError(

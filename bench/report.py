@@ -71,11 +71,11 @@ def write_report(
 ) -> list[Path]:
     """Print the tables of a run, and write its tables, plots and page.
 
-    A ranked table per track over all datasets, and one of the few-shot scores; where the suite names a base, the paired
-    differences to it; where the true graph was told on a track, the few-shot scores without it as a share of those with it. A
-    problem without truth has no score, so its estimates are printed instead. In files there are a table per dataset, one of
-    calibration (printed as well where ``sort_by`` is such a metric) and one of every metric besides. What an earlier report
-    wrote into ``tables/`` and ``plots/`` and this one does not is removed; any other file stays.
+    A ranked table per track over all datasets and of each family that the suite names, and their few-shot scores; where the
+    suite names a base, the paired differences to it; where the true graph was told on a track, the few-shot scores without it
+    as a share of those with it. A problem without truth has no score, so its estimates are printed instead. In files there
+    are a table per dataset, one of calibration (printed as well where ``sort_by`` is such a metric) and one of every metric
+    besides. What an earlier report wrote into ``tables/`` and ``plots/`` and this one does not is removed; other files stay.
 
     Parameters
     ----------
@@ -136,6 +136,36 @@ def write_report(
     return [*tables, *plots.written, page]
 
 
+PUBLISHED = ("rows.parquet", "suite.yaml", "about.json")
+"""Of a run, besides its report: every score, the suite with all parameters, versions and cards."""
+
+
+def publish(run_directory: Path, destination: Path, report: Iterable[Path]) -> list[Path]:
+    """Copy what readers of a run need into a folder that can be committed.
+
+    That is the page, the tables (CSV, Markdown) and plots (PNG) but for single problems, and the files that all of it was made
+    from. What an earlier call wrote there and this one does not is removed. The stored cells and the draws stay where they
+    are; the same suite makes them again.
+
+    Parameters
+    ----------
+    run_directory, destination : Path
+    report : iterable of Path
+        The files that :func:`write_report` wrote into the run directory.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    chosen = [p for p in report if p.suffix in {".html", ".csv", ".md", ".png"} and not p.name.startswith("edges-")]
+    chosen += [run_directory / name for name in PUBLISHED if (run_directory / name).exists()]
+    written = [write_atomic(destination / p.relative_to(run_directory), p.read_bytes()) for p in chosen]
+    for folder in {p.parent for p in written}:
+        _remove_stale(folder, [p for p in written if p.parent == folder])
+    return written
+
+
 def _remove_stale(directory: Path, written: Iterable[Path]) -> None:
     """Remove what an earlier report wrote into a folder and this one did not, and remember what this one wrote."""
     names, memory = {path.name for path in written}, directory / WRITTEN
@@ -193,15 +223,26 @@ def unscored_problems(edges: pd.DataFrame | None, targets: pd.DataFrame | None) 
 
 
 def _boards(rows: pd.DataFrame, sort_by: str) -> Iterator[Leaderboard]:
-    """Per track the table of all datasets, the few-shot scores, and, where there are several datasets, a table of each."""
+    """Per track the table of all datasets and of each family, with few-shot scores, and, of several datasets, one of each."""
     for track in track_order(rows):
         of_track = rows[rows["track"] == track]
         yield leaderboard(rows, track=track, sort_by=sort_by)
         yield from _few_shot_board(of_track, track)
+        for family in _families(of_track):
+            yield leaderboard(rows, track=track, family=family, sort_by=sort_by)
+            yield from _few_shot_board(of_track[of_track["family"] == family], track, family)
         yield from _calibration_board(of_track, track, sort_by)
         datasets = sorted(map(str, of_track.loc[of_track["status"] != "skipped", "dataset"].unique()))
         if len(datasets) > 1:
             yield from (leaderboard(rows, track=track, dataset=dataset, sort_by=sort_by) for dataset in datasets)
+
+
+def _families(rows: pd.DataFrame) -> list[str]:
+    """Families of datasets that some method met, by name; none where one is all there is."""
+    if "family" not in rows:  # a run of an earlier version
+        return []
+    met = set(map(str, rows.loc[rows["status"] != "skipped", "family"]))
+    return sorted(met - {""}) if len(met) > 1 else []
 
 
 def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
@@ -221,14 +262,14 @@ def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
         yield share
 
 
-def _few_shot_board(rows: pd.DataFrame, track: str) -> Iterator[Leaderboard]:
-    """The few-shot scores of a track; of one where something is told, only if some method that was told it has any."""
+def _few_shot_board(rows: pd.DataFrame, track: str, family: str | None = None) -> Iterator[Leaderboard]:
+    """The few-shot scores of a track or family; where something is told, only if some method that was told it has any."""
     names = [few_shot_column(FEW_SHOT_METRIC, size) for size in few_shot_sizes(rows, FEW_SHOT_METRIC)]
     new = rows if track == "unknown" else rows[was_told(rows)]
     names = [name for name in names if new[name].notna().any()]
     if names:
         with_new = rows[rows["n_held_out"] > 0] if "n_held_out" in rows else rows
-        yield leaderboard(with_new, track=track, metrics=names, sort_by=names[0], subject="few-shot")
+        yield leaderboard(with_new, track=track, family=family, metrics=names, sort_by=names[0], subject="few-shot")
 
 
 def _calibration_board(rows: pd.DataFrame, track: str, sort_by: str) -> Iterator[Leaderboard]:

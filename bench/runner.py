@@ -123,7 +123,7 @@ def plan(suite: Suite, *, output: Path, jobs: int = 1, scheduler: str | None = N
 
 def _plan(directory: Path, suite: Suite, each: Map, watch: Watcher | None) -> list[PlannedCell]:
     tasks = [
-        (directory, suite.seed, suite.preprocessing, dataset, repetition)
+        (directory, suite.seed, suite.preprocessing_of(dataset), dataset, repetition)
         for dataset in suite.datasets
         for repetition in range(dataset.repetitions or suite.repetitions)
     ]

@@ -65,6 +65,7 @@ def _identity_row(suite: Suite, plan: PlannedCell, cell: store.Cell | None) -> d
         "track": plan.track,
         "dataset": problem.dataset.label,
         "dataset_spec": problem.dataset.spec,
+        "family": problem.dataset.family,
         "curve": point.curve if point else "",
         "factor": point.factor if point else "",
         "factor_value": point.value if point else math.nan,

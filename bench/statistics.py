@@ -5,8 +5,7 @@ The rules, in one place:
 - A *mean* is over the problems that a method answered with a defined score, each problem with the same weight, whichever
   dataset it comes from (tables per dataset stand beside the pooled one). ``n`` counts those problems; failures and
   undefined scores are counted beside it and never dropped in silence.
-- An *interval* is a bootstrap over problems within each dataset, so every dataset keeps its weight. The resampling is
-  seeded from the ids of the problems: the same frame gives the same table, and every method is resampled alike.
+- An *interval* is a bootstrap over problems within each dataset, so every dataset keeps its weight (``bench.intervals``).
 - *Ranks* compare methods on the same problems: those that every ranked method met. On each problem a failure, or a score
   that is undefined for this method alone, ranks last (such methods share the last rank), so failing on hard problems is
   never rewarded as it would be by the mean. Methods are ordered by their mean rank.
@@ -17,12 +16,6 @@ The rules, in one place:
   the table, a test of all methods against the first does not tell them apart (``bench.significance``).
 
 It knows nothing of layout (``bench.tables``).
-
-References
-----------
-Hesterberg, "What Teachers Should Know about the Bootstrap", The American Statistician 69 (2015), section 4.3: the expanded
-percentile interval. Deviation: with several strata its sample size n and degrees of freedom n - 1 become the number of
-resampled problems and that number less one per stratum.
 """
 
 from __future__ import annotations
@@ -32,20 +25,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
 from bench.columns import EXTRA_METRICS, FAILURES, METRICS, STATUSES, info, parse_few_shot
 from bench.errors import InputError, UnknownName
+from bench.intervals import CONFIDENCE, RESAMPLES, FloatArray, bootstrap_intervals, ratio_interval
 from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
-from bench.seeds import generator
 from bench.significance import against_first
 
-FloatArray = npt.NDArray[np.float64]
-
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
 MINIMUM_PAIRS = 6
 """Fewer paired problems cannot tell two methods apart at the 5 % level: with 5, all differences share a sign with
 probability 2/2⁵ > .05 even where the methods are alike."""
@@ -106,115 +94,6 @@ def metrics_of(rows: pd.DataFrame) -> list[str]:
         for c in (*order, *EXTRA_METRICS, *sorted(places, key=places.__getitem__))
         if c in rows and bool(rows[c].notna().any())
     ]
-
-
-# --- the bootstrap ----------------------------------------------------------------------------------------------------
-
-
-def expanded_tail(n: int, n_strata: int = 1, confidence: float = CONFIDENCE) -> float:
-    """Tail probability at which to cut bootstrap means so that their interval has about the coverage of a t interval.
-
-    The plain percentile interval uses (1 - confidence) / 2 and is too narrow for few problems: by the factor
-    √((n - 1)/n), and by normal instead of t quantiles. At five or fewer problems of one dataset the corrected interval is the
-    whole range of the bootstrap means. Simulated coverage for normal (exponential) scores: .75 (.69) with 3 problems, .92 (.88)
-    with 5, .94 (.90) with 10, .95 (.93) with 30; four datasets of 3 problems: .94 (.90).
-
-    Examples
-    --------
-    >>> round(expanded_tail(30), 4), round(expanded_tail(1000), 4)
-    (0.0188, 0.0248)
-    """
-    freedom = n - n_strata
-    return float(stats.norm.cdf(-np.sqrt(n / freedom) * stats.t.ppf((1 + confidence) / 2, freedom)))
-
-
-def _strata(labels: Sequence[Any]) -> list[npt.NDArray[np.int64]]:
-    """Positions to resample among each other: one group per label; labels that occur once share a group.
-
-    Collapsing single problems into one group is the survey sampler's rule for strata of one: it errs towards wide
-    intervals. A group that still has one member stays out: it is held fixed.
-    """
-    _, code, count = np.unique(np.asarray(labels, dtype=str), return_inverse=True, return_counts=True)
-    code = np.where(count[code] == 1, -1, code)
-    groups = [np.flatnonzero(code == c) for c in np.unique(code)]
-    return [g for g in groups if len(g) > 1]
-
-
-def _bootstrap_means(
-    values: FloatArray, strata: list[npt.NDArray[np.int64]], rng: np.random.Generator, resamples: int
-) -> FloatArray:
-    """Means of stratified resamples of the rows of ``values`` (n, k), float64 (resamples, k)."""
-    n = len(values)
-    chunk = 1000  # bounds the memory of the counts at 8 n kB; part of the definition, since it orders the draws
-    means = np.empty((resamples, values.shape[1]))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        counts = np.ones((size, n))
-        for group in strata:
-            m = len(group)
-            drawn = rng.integers(0, m, size=(size, m)) + m * np.arange(size)[:, None]
-            counts[:, group] = np.bincount(drawn.ravel(), minlength=size * m).reshape(size, m)
-        means[start : start + size] = counts @ values / n
-    return means
-
-
-def bootstrap_intervals(
-    values: npt.ArrayLike,
-    strata: Sequence[Any] | None = None,
-    keys: Sequence[str] | None = None,
-    *,
-    confidence: float = CONFIDENCE,
-    resamples: int = RESAMPLES,
-) -> tuple[FloatArray, FloatArray]:
-    """Return bootstrap intervals of the mean of each column, resampling rows within strata.
-
-    Parameters
-    ----------
-    values : array_like (n, k)
-        One row per problem, one column per quantity; a NaN leaves that problem out of that column.
-    strata : sequence of n labels, optional
-        The dataset of each problem; one stratum by default. A dataset with a single problem is resampled together with the
-        others of that kind, and is held fixed where it is the only one.
-    keys : sequence of n str, optional
-        Ids of the problems, from which the resampling is seeded; their positions by default.
-    confidence : float
-        Nominal coverage.
-    resamples : int
-        Number of bootstrap resamples.
-
-    Returns
-    -------
-    low, high : float64 (k,)
-        NaN where nothing can be resampled: a single problem says nothing of the spread between problems.
-
-    Examples
-    --------
-    >>> low, high = bootstrap_intervals([[1.0, 5.0], [2.0, np.nan], [3.0, np.nan]])
-    >>> low, high
-    (array([ 1., nan]), array([ 3., nan]))
-    """
-    table = np.asarray(values, dtype=np.float64)
-    labels = np.zeros(len(table), dtype=int) if strata is None else np.asarray(strata, dtype=object)
-    names = [str(i) for i in range(len(table))] if keys is None else [str(k) for k in keys]
-    low, high = np.full(table.shape[1], np.nan), np.full(table.shape[1], np.nan)
-    patterns, which = np.unique(np.isfinite(table), axis=1, return_inverse=True)
-    for p, pattern in enumerate(patterns.T):
-        chosen = np.flatnonzero(pattern)
-        groups = _strata([str(labels[i]) for i in chosen])
-        if not groups:
-            continue
-        tail = expanded_tail(sum(map(len, groups)), len(groups), confidence)
-        seed_axes = ("bootstrap", [names[i] for i in chosen], resamples)
-        columns = np.flatnonzero(which.ravel() == p)
-        # In blocks, to bound memory; each block starts from the same seed, so the grouping of columns changes nothing.
-        for block in np.array_split(columns, -(-len(columns) // 100)):
-            means = _bootstrap_means(table[np.ix_(chosen, block)], groups, generator(*seed_axes), resamples)
-            low[block], high[block] = np.quantile(means, [tail, 1 - tail], axis=0)
-    # Rounding in the resampled means must not move an interval of equal values off their mean.
-    centre = np.full(table.shape[1], np.nan)
-    some = np.isfinite(table).any(axis=0)
-    centre[some] = np.nanmean(table[:, some], axis=0)
-    return np.fmin(low, np.where(np.isnan(low), np.nan, centre)), np.fmax(high, np.where(np.isnan(high), np.nan, centre))
 
 
 # --- ranks ------------------------------------------------------------------------------------------------------------
@@ -678,23 +557,15 @@ def shares(
             both = pd.DataFrame({"upper": upper[method], "lower": lower[method]}).dropna()
             if both.empty or not both["lower"].mean() > 0:
                 continue
-            low, high = _share_interval(both, confidence, resamples)
+            low, high = ratio_interval(
+                both["upper"].to_numpy(),
+                both["lower"].to_numpy(),
+                *_strata_and_keys(both),
+                confidence=confidence,
+                resamples=resamples,
+            )
             mean, of_mean = both.mean()
             entry = {"method": str(method), "metric": metric, "mean": mean, "of_mean": of_mean, "share": mean / of_mean}
             parts.append(entry | {"low": low, "high": high, "n": len(both)})
     columns = ["method", "metric", "mean", "of_mean", "share", "low", "high", "n"]
     return pd.DataFrame(parts, columns=columns).sort_values("method", kind="stable", ignore_index=True)
-
-
-def _share_interval(both: pd.DataFrame, confidence: float, resamples: int) -> tuple[float, float]:
-    """Interval of the ratio of two means over the same resampled problems; NaN where nothing can be resampled."""
-    strata, keys = _strata_and_keys(both)
-    groups = _strata(strata)
-    if not groups:
-        return float("nan"), float("nan")
-    tail = expanded_tail(sum(map(len, groups)), len(groups), confidence)
-    means = _bootstrap_means(both.to_numpy(), groups, generator("bootstrap", keys, resamples), resamples)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = np.quantile(means[:, 0] / means[:, 1], [tail, 1 - tail])
-    share = float(both["upper"].mean() / both["lower"].mean())
-    return min(float(low), share), max(float(high), share)

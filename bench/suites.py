@@ -83,6 +83,13 @@ class CurvePoint(_Strict):
     varied: tuple[str, ...]
 
 
+class Preprocessing(_Strict):
+    """What happens to every problem's data before any method sees them; see ``bench.preprocessing``."""
+
+    transform: Literal["none", "sqrt", "log1p", "auto"] = "none"
+    scaling: Literal["none", "observational", "pooled"] = "pooled"
+
+
 class DatasetItem(_Item):
     """One dataset entry of a suite.
 
@@ -95,6 +102,10 @@ class DatasetItem(_Item):
     vary : mapping of str to list
         Makes this entry a curve, a dataset for each value: ``vary: {n_variables: [10, 20, 50]}``. The first parameter is the
         axis, whose values are rising numbers; further ones walk along, ``{n_variables: [10, 20], n_environments: [5, 10]}``.
+    preprocessing : Preprocessing, optional
+        Replaces the suite's, as a whole.
+    family : str
+        Reports add a ranked table of each family of datasets; none by default.
     point : CurvePoint, optional
         Of a dataset that came from such an entry.
     """
@@ -102,6 +113,8 @@ class DatasetItem(_Item):
     repetitions: Annotated[int, Field(ge=1)] | None = None
     tracks: tuple[Track, ...] = ()
     vary: dict[str, Annotated[list[Any], Field(min_length=2)]] = Field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    family: str = ""
     point: CurvePoint | None = None
 
     def model_post_init(self, context: Any, /) -> None:
@@ -132,6 +145,8 @@ class DatasetItem(_Item):
                 label=f"{self.label}, {axis}={values[0]:g}",
                 repetitions=self.repetitions,
                 tracks=self.tracks,
+                preprocessing=self.preprocessing,
+                family=self.family,
                 point=CurvePoint(curve=self.label, factor=axis, value=values[0], varied=tuple(self.vary)),
             )
             for values in zip(*self.vary.values(), strict=True)
@@ -142,13 +157,6 @@ class DatasetItem(_Item):
         varied = self.point.varied if self.point else ()
         kept = {k: v for k, v in self.parameters.items() if k not in varied}
         return data_seed(seed, self.name, kept, repetition)
-
-
-class Preprocessing(_Strict):
-    """What happens to every problem's data before any method sees them; see ``bench.preprocessing``."""
-
-    transform: Literal["none", "sqrt", "log1p", "auto"] = "none"
-    scaling: Literal["none", "observational", "pooled"] = "pooled"
 
 
 class Suite(_Strict):
@@ -179,7 +187,7 @@ class Suite(_Strict):
         Files with further plugins, relative to the suite file.
     datasets, methods : list
         ``name[param=value]``, or a mapping with ``name``, ``parameters``, ``label`` (for datasets also ``repetitions``,
-        ``tracks`` and ``vary``, see :class:`DatasetItem`).
+        ``tracks``, ``vary``, ``preprocessing`` and ``family``, see :class:`DatasetItem`).
     base : str
         Label of a method to which reports compare all others, problem by problem; empty for none.
     extra_metrics : list of str
@@ -245,6 +253,10 @@ class Suite(_Strict):
         """
         given = {k: v for k, v in values.items() if v is not None}
         return _validated({**{k: getattr(self, k) for k in type(self).model_fields}, **given}, "command line")
+
+    def preprocessing_of(self, dataset: DatasetItem) -> Preprocessing:
+        """Its own, or that of the suite."""
+        return dataset.preprocessing or self.preprocessing
 
     def selected(self, methods: Sequence[str] = (), datasets: Sequence[str] = ()) -> Suite:
         """Keep the entries that the filters name.
@@ -315,6 +327,7 @@ def suite_names() -> dict[str, Path]:
 def load_suite(name_or_path: str | Path, *, moved: Sequence[Path] = ()) -> Suite:
     """Read a built-in suite by name, or a suite file by path.
 
+    A file with the key ``extends`` (a name, or a file beside it) has that suite's keys where it does not have its own.
     ``moved`` are plugin files that stand in for those of the same file name that the suite names and that are not there.
 
     Raises
@@ -322,15 +335,30 @@ def load_suite(name_or_path: str | Path, *, moved: Sequence[Path] = ()) -> Suite
     InputError
         If the file cannot be read or something in it is unknown; one line with file, key and the nearest known name.
     """
-    text = str(name_or_path)
+    path = _suite_path(str(name_or_path))
+    content = _read(path, moved)
+    for plugin in content["plugins"]:
+        registry.load_plugin(plugin)
+    return _validated(content, str(path))
+
+
+def _suite_path(text: str, beside: Path = Path()) -> Path:
+    """File of a built-in suite by name, or a path, relative to ``beside``."""
     path = Path(text)
     if path.suffix not in (".yaml", ".yml"):
         known = suite_names()
         if text not in known:
             raise UnknownName("suite", text, known)
-        path = known[text]
+        return known[text]
+    return beside / path
+
+
+def _read(path: Path, moved: Sequence[Path], extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a suite file says, on top of the one that it extends; plugins as absolute paths."""
     if not path.is_file():
-        raise InputError(f"expected a suite file, got '{text}' (no such file)")
+        raise InputError(f"expected a suite file, got '{path}' (no such file)")
+    if path.resolve() in extended_by:
+        raise InputError(f"{path}: extends: a suite cannot extend itself, directly or through others")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as reason:
@@ -342,14 +370,18 @@ def load_suite(name_or_path: str | Path, *, moved: Sequence[Path] = ()) -> Suite
     odd = next((key for key in content if not isinstance(key, str)), None)
     if odd is not None:
         raise InputError(f"{path}: keys must be names, got {odd!r}")
-    content.setdefault("name", path.stem)
     plugins = content.get("plugins", [])
     if not isinstance(plugins, list) or not all(isinstance(p, str) for p in plugins):
         raise InputError(f"{path}: plugins: expected a list of paths, got {plugins!r}")
     content["plugins"] = [_plugin_file(path.parent / p, moved) for p in plugins]
-    for plugin in content["plugins"]:
-        registry.load_plugin(plugin)
-    return _validated(content, str(path))
+    content.setdefault("name", path.stem)
+    if "extends" not in content:
+        return content
+    other = content.pop("extends")
+    if not isinstance(other, str):
+        raise InputError(f"{path}: extends: expected a name of a built-in suite or a suite file, got {other!r}")
+    base = _read(_suite_path(other, path.parent), moved, (*extended_by, path.resolve()))
+    return {**base, **content, "plugins": list(dict.fromkeys([*base["plugins"], *content["plugins"]]))}
 
 
 def _plugin_file(named: Path, moved: Sequence[Path]) -> Path:

@@ -127,7 +127,7 @@ class Leaderboard(Board):
     notes : tuple of str
         Footnotes of this table; :func:`legend` says what holds for all.
     scope : dict
-        ``track`` and ``dataset`` (empty where pooled).
+        ``track``, ``family`` and ``dataset`` (empty where pooled).
     """
 
     name: str
@@ -162,11 +162,12 @@ def leaderboard(
     *,
     track: str,
     dataset: str | None = None,
+    family: str | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     sort_by: str = SORT_BY,
     subject: str = "",
 ) -> Leaderboard:
-    """Rank the methods of a track, on one dataset or on all of them.
+    """Rank the methods of a track, on one dataset, on a family of datasets or on all of them.
 
     Where the true graph was told, its scores say nothing: they are left out, and ``target_f1`` takes the place of one that
     was to order the methods.
@@ -181,6 +182,8 @@ def leaderboard(
         E.g. ``"unknown"``.
     dataset : str, optional
         Label of one dataset; all are pooled by default, each problem with the same weight.
+    family : str, optional
+        A family of datasets that the suite names.
     metrics : sequence of str
         Columns to show; those without any value are left out, and the notes say so.
     sort_by : str
@@ -195,11 +198,13 @@ def leaderboard(
     Raises
     ------
     InputError
-        If there is no such track or dataset, or the rows break their contract.
+        If there is no such track, dataset or family, or the rows break their contract.
     """
     rows = _only(check_rows(rows), "track", track)
     if dataset is not None:
         rows = _only(rows, "dataset", dataset)
+    if family is not None:
+        rows = _only(rows, "family", family)
     told = [] if track != "graph" else [m for m in dict.fromkeys([sort_by, *metrics]) if scores_the_graph(m)]
     metrics = [m for m in metrics if m not in told]
     sort_by = UNTOLD_SORT_BY if sort_by in told else sort_by
@@ -213,16 +218,16 @@ def leaderboard(
     notes += ["Scores of the graph are left out: every method was told it."] if told else []
     notes += [f"Left out, as no method has a value: {', '.join(unvalued)}."] if unvalued else []
     datasets = sorted(map(str, rows["dataset"].unique()))
-    where = "; ".join(datasets) if len(datasets) <= 3 else f"{len(datasets)} datasets"
+    where = "; ".join(datasets) if len(datasets) <= 3 and not family else f"{len(datasets)} datasets"
     count = f"{comparison.n_problems} problem{'s' * (comparison.n_problems != 1)}"
     return Leaderboard(
-        name="-".join(slug(part) for part in ("leaderboard", track, dataset, subject) if part),
-        title=" · ".join(part for part in (TRACK_TITLES.get(track, track), subject, where, count) if part),
+        name="-".join(slug(part) for part in ("leaderboard", track, family and f"family-{family}", dataset, subject) if part),
+        title=" · ".join(part for part in (TRACK_TITLES.get(track, track), subject, family, where, count) if part),
         comparison=comparison,
         metrics=shown,
         methods=_methods(rows, [m for m in comparison.order if m not in silent]),
         notes=tuple(notes),
-        scope={"track": track, "dataset": dataset or ""},
+        scope={"track": track, "family": family or "", "dataset": dataset or ""},
     )
 
 

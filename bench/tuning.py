@@ -26,8 +26,8 @@ from bench import registry, runner
 from bench.columns import FAILURES
 from bench.errors import InputError, UnknownName
 from bench.files import write_atomic
+from bench.intervals import bootstrap_intervals
 from bench.seeds import canonical, generator
-from bench.statistics import bootstrap_intervals
 from bench.suites import MethodItem, Suite, load_suite
 
 SUITE = "tuning"

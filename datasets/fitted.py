@@ -15,6 +15,7 @@ Scutari, Howell, Balding, Mackay, "Multiple Quantitative Trait Analysis Using Ba
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from annotated_types import Len
 from bench.data_directory import DataFile, read
 from bench.errors import InputError
 from bench.experiments import Count, HeldOutPlan, Positive, SampleSizes, TargetChoice, TargetCounts, run_experiment
+from bench.graphs import reachability
 from bench.interventions import Interventions, InterventionSizes, Kinds
 from bench.registry import register_dataset
 from bench.scm import SOURCE, IntArray, Linear, LinearModel, Node
@@ -57,6 +59,7 @@ def fitted(
     rng: np.random.Generator,
     *,
     network: Network = "ecoli70",
+    n_variables: Positive | None = None,
     n_observational: Count = 500,
     n_environments: Count = 10,
     n_per_environment: SampleSizes = 100,
@@ -75,6 +78,9 @@ def fitted(
     rng : Generator
     network : {"ecoli70", "arth150", "magic_irri"}
         46, 107 and 64 variables; 70, 150 and 102 edges.
+    n_variables : int or None
+        Draw as many of them, causes included, so that what is left is a linear-Gaussian network as well, exactly, with no
+        cause hidden; another part of the network in every draw. All of it by default.
     n_observational, n_environments, n_per_environment, n_targets, target_choice, interventions
         As in the dataset "synthetic".
     intervention_sizes : mapping of str to number, range or mapping
@@ -84,10 +90,18 @@ def fitted(
 
     Raises
     ------
+    InputError
+        If the network has fewer variables than asked for.
     MissingData
         If the network's file is neither at hand nor to be had.
     """
     names, model, mean, deviation = standardised_network(network)
+    if n_variables is not None:
+        if n_variables > len(names):
+            raise InputError(f"n_variables must be at most {len(names)}, the size of {network}, got {n_variables}")
+        kept = ancestral_set(model.adjacency(), n_variables, rng)
+        names, model = tuple(names[j] for j in kept), _restricted(model, kept)
+        mean, deviation = mean[kept], deviation[kept]
     return run_experiment(
         model,
         rng,
@@ -121,6 +135,39 @@ def standardised_network(network: Network) -> tuple[tuple[str, ...], LinearModel
         mechanism = Linear(weights, {"plus_minus": (0.5 * typical, 2.0 * typical)}) if len(parents) else SOURCE
         nodes.append(Node(parents, mechanism, noise_variance=float(variance[j] / deviation[j] ** 2)))
     return names, LinearModel(tuple(nodes), order), mean, deviation
+
+
+def ancestral_set(graph: BoolArray, size: int, rng: np.random.Generator) -> IntArray:
+    """Draw so many variables that contain all of their ancestors: random ones in turn, each with its ancestors where they fit.
+
+    Parameters
+    ----------
+    graph : bool (d, d)
+        Acyclic.
+    size : int
+        Between 0 and d.
+    rng : Generator
+
+    Returns
+    -------
+    int (size,)
+        In rising order.
+    """
+    closure = reachability(graph).T | np.eye(len(graph), dtype=bool)  # row j: j and its ancestors
+    kept = np.zeros(len(graph), dtype=bool)
+    while kept.sum() < size:  # each round adds one at least: a variable whose parents are all in
+        for j in rng.permutation(len(graph)):
+            if (kept | closure[j]).sum() <= size:
+                kept |= closure[j]
+    return np.flatnonzero(kept)
+
+
+def _restricted(model: LinearModel, kept: IntArray) -> LinearModel:
+    """The model of an ancestral set alone: the nodes as they are, under new numbers."""
+    number = np.full(model.n_variables, -1)
+    number[kept] = np.arange(len(kept))
+    nodes = tuple(replace(model.nodes[j], parents=number[model.nodes[j].parents]) for j in kept)
+    return LinearModel(nodes, number[model.order][number[model.order] >= 0])
 
 
 def _parse(content: bytes, path: str) -> tuple[tuple[str, ...], FloatArray, FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""Commands that fit methods: ``run`` a suite, ``tune`` a method; and ``report`` on what a run left behind."""
+"""Commands that fit methods (``run`` a suite, the ``leaderboard``, ``tune`` a method) and ``report`` on what a run left."""
 
 from __future__ import annotations
 
@@ -63,18 +63,56 @@ def run(
     if dry_run:
         _print_cells(console, specification, directory, retry_failed, workers)
         return
+    _run(console, specification, directory, workers, retry_failed=retry_failed, scheduler=scheduler, sort_by=sort_by)
+
+
+@app.command()
+def leaderboard(
+    small: Annotated[
+        bool, typer.Option("--small", help="The first draw of each dataset alone: suite leaderboard_small.")
+    ] = False,
+    method: Methods = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Worker processes; all cores by default.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Run directory; results/runs/<suite> by default.")] = None,
+    publish: Annotated[
+        Path | None, typer.Option(help="Folder that gets tables, plots, page, rows and the resolved suite, to be committed.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed cells again.")] = False,
+    plugin: Plugins = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on.")] = None,
+) -> None:
+    """Run the board: all methods, and those of plugins, on every family of problems, in a night; goes on where it stopped."""
+    console = make_console()
+    specification = run_specification("leaderboard_small" if small else "leaderboard", plugin or [], method or [], [])
+    directory = (output or runner.DEFAULT_OUTPUT / specification.name).resolve()
+    files = _run(console, specification, directory, jobs or available_cores(), retry_failed=retry_failed, scheduler=scheduler)
+    if publish is not None:
+        written = report.publish(directory, publish.resolve(), files)
+        console.print(f"{len(written)} files to be committed: {relative_path(publish.resolve())}", soft_wrap=True)
+
+
+def _run(
+    console: Console,
+    suite: Suite,
+    directory: Path,
+    jobs: int,
+    *,
+    retry_failed: bool,
+    scheduler: str | None,
+    sort_by: str | None = None,
+) -> list[Path]:
+    """Run, print and write the report, and say what failed; the files of the report."""
     with resumable(directory):
         with watching(directory, console) as watch:
-            rows = runner.run(
-                specification, output=directory, jobs=workers, retry_failed=retry_failed, scheduler=scheduler, watch=watch
-            )
-        report.write_report(directory, sort_by=sort_by, console=console)
+            rows = runner.run(suite, output=directory, jobs=jobs, retry_failed=retry_failed, scheduler=scheduler, watch=watch)
+        files = report.write_report(directory, sort_by=sort_by, console=console)
     failed = int(rows["status"].isin(FAILURES).sum())
     if failed:
         console.print(
             f"{failed} of {len(rows)} rows failed; see them with: {name_of_program()} show --failed {relative_path(directory)}",
             soft_wrap=True,
         )
+    return files
 
 
 @app.command("report")

@@ -242,6 +242,9 @@ def test_auto_is_a_square_root_of_what_is_never_negative_and_nothing_else():
     assert prepare(positive, transform="auto", seed=0).transform == "sqrt"
     mixed = Problem(Observed((*positive.observed.environments, Environment(-np.ones((2, D))))), None)
     assert prepare(mixed, transform="auto", seed=0).transform == "none"
+    X = np.ones((2, D))
+    late = HeldOut(X, (1,), -X, np.zeros(D, dtype=bool))
+    assert prepare(Problem(positive.observed, None, (late,)), transform="auto", seed=0).transform == "none"
 
 
 def test_observational_scaling_without_observational_samples_is_refused():

@@ -8,16 +8,14 @@ import pytest
 from frames import row, rows_frame, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from bench.errors import InputError, UnknownName
+from bench.intervals import bootstrap_intervals
 from bench.statistics import (
     MINIMUM_PAIRS,
-    bootstrap_intervals,
     check_rows,
     compare,
     differences_to,
-    expanded_tail,
     metrics_of,
     rank,
     shares,
@@ -28,96 +26,6 @@ SHD = "shd_interventional"
 
 def shd_entry(scores: dict, method: str, metric: str = SHD) -> pd.Series:
     return compare(table(scores, metric), [metric], sort_by=metric).entry(method, metric)
-
-
-# --- intervals --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n", [12, 40, 200])
-def test_interval_agrees_with_scipys_percentile_bootstrap_at_the_expanded_level(n):
-    x = np.random.default_rng(n).gamma(2.0, size=n)
-    low, high = bootstrap_intervals(x[:, None])
-    level = 1 - 2 * expanded_tail(n)
-    reference = stats.bootstrap(
-        (x,), np.mean, confidence_level=level, n_resamples=40_000, method="percentile", random_state=np.random.default_rng(1)
-    ).confidence_interval
-    # Monte-Carlo error of a tail quantile from 10,000 resamples: about 0.03 standard errors of the mean; five times that.
-    margin = 0.15 * x.std() / np.sqrt(n)
-    assert abs(low[0] - reference.low) < margin
-    assert abs(high[0] - reference.high) < margin
-
-
-def test_interval_tends_to_scipys_plain_and_bca_intervals_with_many_problems():
-    x = np.random.default_rng(0).normal(3.0, 2.0, size=400)
-    low, high = bootstrap_intervals(x[:, None])
-    for method in ("percentile", "BCa"):
-        reference = stats.bootstrap(
-            (x,), np.mean, n_resamples=5_000, method=method, random_state=np.random.default_rng(1), batch=500
-        )
-        margin = 0.15 * x.std() / np.sqrt(len(x))
-        assert abs(low[0] - reference.confidence_interval.low) < margin
-        assert abs(high[0] - reference.confidence_interval.high) < margin
-
-
-def test_coverage_at_ten_problems_is_near_nominal_and_better_than_the_plain_percentile_interval():
-    n, trials = 10, 600
-    X = np.random.default_rng(5).normal(size=(n, trials))
-    low, high = bootstrap_intervals(X, resamples=2000)
-    covered = ((low <= 0) & (high >= 0)).mean()
-    plain = np.array(
-        [np.quantile(x[np.random.default_rng(0).integers(0, n, (500, n))].mean(axis=1), [0.025, 0.975]) for x in X.T]
-    )
-    covered_plain = ((plain[:, 0] <= 0) & (plain[:, 1] >= 0)).mean()
-    # Standard error of a share of 600 at .95 is .009: three of them below nominal.
-    assert covered > 0.923
-    assert covered > covered_plain + 0.02
-
-
-def test_strata_keep_their_weight_so_differences_between_datasets_do_not_widen_the_interval():
-    rng = np.random.default_rng(0)
-    easy, hard = rng.normal(0, 1, 20), rng.normal(100, 1, 20)
-    values = np.concatenate([easy, hard])[:, None]
-    low, high = bootstrap_intervals(values, ["easy"] * 20 + ["hard"] * 20)
-    pooled_low, pooled_high = bootstrap_intervals(values)
-    expected = 2 * stats.t.ppf(0.975, 38) * np.sqrt((easy.var(ddof=1) + hard.var(ddof=1)) / 2 / 40)
-    assert (high - low)[0] == pytest.approx(expected, rel=0.05)  # bootstrap quantiles against the t interval
-    assert (pooled_high - pooled_low)[0] > 20
-
-
-def test_single_problems_share_a_stratum_and_a_lone_one_is_held_fixed():
-    several = bootstrap_intervals([[0.0], [10.0], [20.0]], ["a", "b", "c"])
-    assert several[0][0] == 0.0
-    assert several[1][0] == 20.0
-    # One problem of "real" at 1000 moves the mean but not the width.
-    x = np.arange(10.0)
-    low, high = bootstrap_intervals([*x[:, None], [1000.0]], ["made"] * 10 + ["real"])
-    alone_low, alone_high = bootstrap_intervals(x[:, None], ["made"] * 10)
-    assert (high - low)[0] == pytest.approx((alone_high - alone_low)[0] * 10 / 11, rel=0.05)
-    assert low[0] < (x.sum() + 1000) / 11 < high[0]
-
-
-def test_one_problem_has_no_interval_and_equal_values_have_one_of_no_width():
-    low, high = bootstrap_intervals([[3.0, 0.1], [np.nan, 0.1], [np.nan, 0.1]])
-    assert np.isnan([low[0], high[0]]).all()
-    assert [low[1], high[1]] == pytest.approx([0.1, 0.1], rel=1e-12)
-
-
-def test_an_interval_does_not_depend_on_the_columns_beside_it():
-    X = np.random.default_rng(3).normal(size=(15, 130))
-    low, high = bootstrap_intervals(X)
-    for column in (0, 99, 100, 129):
-        alone = bootstrap_intervals(X[:, [column]])
-        assert low[column] == pytest.approx(alone[0][0], rel=1e-12)
-        assert high[column] == pytest.approx(alone[1][0], rel=1e-12)
-
-
-def test_global_random_state_is_neither_read_nor_changed():
-    np.random.seed(1)  # noqa: NPY002  (the point of the test)
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
-    first = bootstrap_intervals(np.arange(8.0)[:, None])
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
-    np.random.seed(2)  # noqa: NPY002
-    assert (np.array(first) == np.array(bootstrap_intervals(np.arange(8.0)[:, None]))).all()
 
 
 # --- means, counts, differences ---------------------------------------------------------------------------------------

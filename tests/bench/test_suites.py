@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import runner
+from bench import registry, runner
 from bench.errors import InputError
 from bench.seeds import data_seed
 from bench.suites import DatasetItem, Suite, load_suite, suite_names
@@ -72,6 +72,59 @@ def test_a_wrong_suite_is_refused_in_one_line(write, change, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_suite_that_extends_another_has_its_keys_where_it_lacks_its_own(write, tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    base = load_suite(write(GOOD + "plugins: [mine.py]\n"))
+    other = tmp_path / "folder" / "shorter.yaml"
+    other.parent.mkdir()
+    other.write_text("extends: ../mine.yaml\nrepetitions: 4\nmethods: [empty]\n")
+    suite = load_suite(other)
+    assert (suite.name, suite.repetitions, [m.label for m in suite.methods]) == ("shorter", 4, ["empty"])
+    assert (suite.seed, suite.datasets, suite.plugins) == (base.seed, base.datasets, base.plugins)
+    other.write_text("extends: quick\n")
+    assert load_suite(other) == load_suite("quick").changed(name="shorter")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: mine.yaml", r"mine\.yaml: extends: a suite cannot extend itself"),
+        ("extends: quik", "unknown suite 'quik'; did you mean 'quick'"),
+        ("extends: absent.yaml", r"absent\.yaml' \(no such file\)"),
+        ("extends: [quick]", r"mine\.yaml: extends: expected a name of a built-in suite or a suite file, got \['quick'\]"),
+        ("extends: quick\nrepetitoins: 3", r"mine\.yaml: unknown key 'repetitoins'; did you mean 'repetitions'"),
+    ],
+)
+def test_a_suite_that_extends_what_it_cannot_is_refused_in_one_line(write, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_suite(write(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_may_have_a_preprocessing_of_its_own(write, tmp_path):
+    """The first problem is scaled as the suite says, the second not at all; both reach the methods and the rows."""
+    own = "none observed, preprocessing: {scaling: none}, family: unseen"
+    suite = load_suite(write(GOOD.replace("none observed", own)))
+    planned = runner.plan(suite, output=tmp_path)
+    assert [suite.preprocessing_of(d).scaling for d in suite.datasets] == ["pooled", "none"]
+    same = runner.plan(load_suite(write(GOOD)), output=tmp_path)
+    changed = [new.problem.key != old.problem.key for new, old in zip(planned, same, strict=True)]
+    assert changed == [cell.problem.dataset.label == "none observed" for cell in planned]
+    rows = runner.run(suite, output=tmp_path)
+    assert dict(zip(rows["dataset"], rows["family"], strict=True)) == {suite.datasets[0].label: "", "none observed": "unseen"}
+
+
+def test_the_small_leaderboard_is_the_first_draw_of_the_large_one():
+    large, small = load_suite("leaderboard"), load_suite("leaderboard_small")
+    assert small.changed(name=large.name, description=large.description, repetitions=large.repetitions) == large
+    assert (large.repetitions, small.repetitions) == (5, 1)
+    families = [d.family for d in large.datasets]
+    assert {f: families.count(f) * large.repetitions for f in families if f != "proteins"} == dict.fromkeys(
+        ["linear", "networks", "expression", "fitted"], 20
+    )
+    assert {m.name for m in large.methods} == set(registry.methods())
+
+
 @pytest.mark.parametrize(("name", "message"), [("quik", "did you mean 'quick'"), ("absent.yaml", "no such file")])
 def test_an_absent_suite_is_refused(name, message):
     with pytest.raises(InputError, match=message):
@@ -91,7 +144,8 @@ def test_built_in_suites_are_valid(name):
 
 
 SLOW = {"many_variables", "gene_expression", "protocol_dcdi", "stress"}
-SIMULATED = [name for name in suite_names() if name not in {"thousand_environments", "quick", "sachs"}]
+NOT_ONLY_SIMULATED = {"thousand_environments", "quick", "sachs", "leaderboard", "leaderboard_small"}
+SIMULATED = [name for name in suite_names() if name not in NOT_ONLY_SIMULATED]
 ALL_METHODS_RUN = {"ablation_metacadi", "calibration", "fewshot", "metacadi_linear", "metacadi_mlp", "misspecified"}
 
 

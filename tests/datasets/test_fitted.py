@@ -9,7 +9,8 @@ from small_data import NETWORK, write_small_data
 
 from bench import registry
 from bench.errors import InputError
-from datasets.fitted import data_file, standardised_network
+from bench.graphs import ancestors
+from datasets.fitted import ancestral_set, data_file, standardised_network
 
 NETWORKS = ["ecoli70", "arth150", "magic_irri"]
 
@@ -90,6 +91,33 @@ def test_changed_mechanisms_keep_the_magnitude_of_the_coefficients(small):
     typical = np.sqrt((node.mechanism.weights**2).mean())
     redrawn = np.abs(node.mechanism.redrawn(np.random.default_rng(0)).weights)
     assert np.all((0.5 * typical <= redrawn) & (redrawn <= 2 * typical))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_a_part_of_a_network_contains_all_causes_of_what_it_contains(small, size):
+    graph = standardised_network("ecoli70")[1].adjacency()
+    drawn = {tuple(ancestral_set(graph, size, np.random.default_rng(seed))) for seed in range(20)}
+    assert all(len(kept) == size and set(np.flatnonzero(ancestors(graph, kept))) == set(kept) for kept in drawn)
+    assert len(drawn) == {1: 2, 2: 2, 3: 1, 4: 1}[size]  # a and b are sources, c needs both, d all of them
+
+
+def test_a_part_of_a_network_has_its_moments_and_its_arcs(data_directory):
+    names, model, mean, deviation = standardised_network("arth150")
+    correlation = model.population()[1]
+    problem = registry.make_problem("fitted[network=arth150,n_variables=20,n_environments=0,n_observational=20000]", seed=3)
+    kept = [names.index(name) for name in problem.variable_names]
+    assert len(kept) == 20
+    assert np.array_equal(problem.truth.adjacency, model.adjacency()[np.ix_(kept, kept)])
+    assert problem.truth.adjacency.any()
+    X = (problem.observed.pooled() - mean[kept]) / deviation[kept]
+    # Five standard errors of a mean, and of a correlation at most.
+    assert np.all(np.abs(X.mean(axis=0)) < 5 / np.sqrt(len(X)))
+    assert np.all(np.abs(np.corrcoef(X.T) - correlation[np.ix_(kept, kept)]) < 5 / np.sqrt(len(X)))
+
+
+def test_a_part_larger_than_the_network_is_refused(small):
+    with pytest.raises(InputError, match="n_variables must be at most 4, the size of ecoli70, got 5"):
+        registry.make_problem("fitted[n_variables=5]", seed=0)
 
 
 @pytest.mark.parametrize(
