@@ -78,9 +78,15 @@ def few_shot_columns(rows: pd.DataFrame) -> list[str]:
 
 
 def difference_board(
-    rows: pd.DataFrame, base: str, *, track: str, dataset: str | None = None, order: Sequence[str] = ()
+    rows: pd.DataFrame,
+    base: str,
+    *,
+    track: str,
+    dataset: str | None = None,
+    family: str | None = None,
+    order: Sequence[str] = (),
 ) -> PairedBoard:
-    """Paired differences of all methods of a track to one of them, on one dataset or on all.
+    """Paired differences of all methods of a track to one of them, on one dataset, on a family of them or on all.
 
     Parameters
     ----------
@@ -91,6 +97,8 @@ def difference_board(
     track : str
     dataset : str, optional
         Label of one dataset; all are pooled by default, each problem with the same weight.
+    family : str, optional
+        A family of datasets that the suite names.
     order : sequence of str
         Methods as they are to follow the base; others follow by name.
 
@@ -101,6 +109,7 @@ def difference_board(
     """
     rows = check_rows(rows)
     rows = rows[(rows["track"] == track) & ((dataset is None) | (rows["dataset"].astype(str) == dataset))]
+    rows = rows if family is None else rows[rows["family"].astype(str) == family]
     ran = rows[rows["status"] != "skipped"]
     metrics = compared_metrics(ran, track)
     found = differences_to(rows, base, metrics)
@@ -113,10 +122,11 @@ def difference_board(
         Column(difference_head(m), tuple(effect_cell(keyed[method, m]) for method in methods), metric=m) for m in metrics
     ]
     datasets = sorted(map(str, ran["dataset"].unique()))
-    where = "; ".join(datasets) if len(datasets) <= 3 else f"{len(datasets)} datasets"
+    where = "; ".join(datasets) if len(datasets) <= 3 and not family else f"{len(datasets)} datasets"
+    title = (TRACK_TITLES.get(track, track), f"difference to {base}", family, where, _problems(n_problems))
     return PairedBoard(
-        name="-".join(slug(part) for part in ("difference", track, dataset) if part),
-        title=f"{TRACK_TITLES.get(track, track)} · difference to {base} · {where} · {_problems(n_problems)}",
+        name="-".join(slug(part) for part in ("difference", track, family and f"family-{family}", dataset) if part),
+        title=" · ".join(part for part in title if part),
         shown=tuple(columns),
         data=found,
         notes=tuple(_difference_notes(ran, found, base, n_problems)),

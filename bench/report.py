@@ -255,6 +255,8 @@ def _comparisons(rows: pd.DataFrame, order: list[str]) -> Iterator[Board]:
         datasets = sorted(map(str, ran.loc[ran["method"] == base, "dataset"].unique()))
         if datasets and ran["method"].nunique() > 1:
             yield difference_board(rows, base, track=track, order=order)
+            for family in _families(ran[ran["method"] == base]):
+                yield difference_board(rows, base, track=track, family=family, order=order)
             if len(datasets) > 1:
                 yield from (difference_board(rows, base, track=track, dataset=d, order=order) for d in datasets)
     share = share_board(rows)

@@ -97,16 +97,19 @@ def test_tables_of_single_datasets_are_printed_on_request_only(tmp_path, unplott
         assert title in asked.stdout
 
 
-@pytest.mark.slow
 def test_families_of_datasets_have_tables_of_their_own(tmp_path, unplotted):
     rows = rows_frame(("empty", "ut_igsp"), ("er", "sf", "sachs"), repetitions=3, sizes=(3,))
     rows["family"] = rows["dataset"].map({"er": "made", "sf": "made", "sachs": "proteins"})
+    rows["base"] = "ut_igsp"
     directory = run_directory(tmp_path, rows=rows)
     paths, text = report(directory)
     names = {p.name for p in paths}
     assert {f"leaderboard-unknown-family-{f}.md" for f in ("made", "proteins")} <= names
     assert "leaderboard-unknown-family-made-few-shot.csv" in names
     assert "targets unknown · made · 2 datasets · 6 problems" in text
+    assert "targets unknown · difference to ut_igsp · made · 2 datasets · 6 problems" in text
+    difference = pd.read_csv(tmp_path / "tables" / "difference-unknown-family-made.csv")
+    assert set(difference.loc[difference["metric"] == "shd", "n_paired"]) == {6}
     frame = pd.read_csv(tmp_path / "tables" / "leaderboard-unknown-family-made.csv")
     assert set(frame["family"]) == {"made"}
     assert set(frame["n"].dropna()) <= {0, 6}
@@ -116,26 +119,34 @@ def test_families_of_datasets_have_tables_of_their_own(tmp_path, unplotted):
 
 
 def test_what_is_published_is_the_report_and_what_it_was_made_from(tmp_path):
-    rows = rows_frame(("empty", "ut_igsp"), repetitions=2, sizes=(3,))
-    directory = run_directory(tmp_path / "run", rows=rows, edges=edges_frame(("empty", "ut_igsp")))
+    directory, destination = run_directory(tmp_path / "run", rows=rows_frame(repetitions=2)), tmp_path / "published"
     (directory / "suite.yaml").write_text("name: mine\n")
-    (directory / "cells").mkdir()
-    destination = tmp_path / "published"
-    written = publish(directory, destination, report(directory)[0])
-    assert {p.relative_to(destination) for p in written} == {
-        p.relative_to(destination) for p in destination.rglob("*") if p.is_file() and p.name != WRITTEN
-    }
-    assert {"report.html", "rows.parquet", "suite.yaml", "leaderboard-unknown.md"} <= {p.name for p in written}
-    assert {p.suffix for p in written} == {".html", ".parquet", ".yaml", ".md", ".csv", ".png"}
-    assert not [p for p in written if p.name.startswith("edges")]  # a picture for each single problem
+    names = [
+        "report.html",
+        "tables/a.md",
+        "tables/a.csv",
+        "tables/a.tex",
+        "tables/b.md",
+        "plots/scores.png",
+        "plots/scores.svg",
+    ]
+    files = [directory / name for name in (*names, "plots/edges-of-one-problem.png")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(file.name)
+
+    def published():
+        return {str(p.relative_to(destination)) for p in destination.rglob("*") if p.is_file() and p.name != WRITTEN}
+
+    expected = {"report.html", "tables/a.md", "tables/a.csv", "tables/b.md", "plots/scores.png", "rows.parquet", "suite.yaml"}
+    assert {str(p.relative_to(destination)) for p in publish(directory, destination, files)} == expected == published()
     assert (destination / "rows.parquet").read_bytes() == (directory / "rows.parquet").read_bytes()
-    (destination / "mine.txt").write_text("kept")
-    rows[rows["dataset"] == "er"].to_parquet(directory / "rows.parquet")
-    publish(directory, destination, report(directory)[0])
-    assert not [p for p in destination.rglob("*") if "-sf" in p.name]  # tables of a dataset that is no more
-    assert (destination / "mine.txt").exists()
+    (destination / "tables" / "mine.txt").write_text("kept")
+    publish(directory, destination, [f for f in files if f.name != "b.md"])
+    assert published() == expected - {"tables/b.md"} | {"tables/mine.txt"}
 
 
+@pytest.mark.slow
 def test_five_datasets_on_two_tracks_are_a_hundred_lines_at_most(tmp_path, unplotted):
     methods = [f"method_{i}[bootstrap=20]" for i in range(10)]
     rows = rows_frame(methods, [f"dataset {i}" for i in range(5)], tracks=("unknown", "oracle"), repetitions=2)

@@ -11,7 +11,7 @@ VARIANTS = [
     "cd_nod[test=random_features]",
     "dagma[bootstrap=2]",
     "ges[bootstrap=3]",
-    "dcdi[conditionals=linear]",
+    "dcdi[conditionals=neural]",
     "gies[bootstrap=3]",
     "gies[intercept=per_environment]",
     "jci_pc[bootstrap=3]",
@@ -26,7 +26,7 @@ VARIANTS = [
 ]
 SPECS = [*registry.methods(), *VARIANTS]
 
-SLOW = {"dcdi", "dcdi[conditionals=linear]", "metacadi_paper"}
+SLOW = {"dcdi", "dcdi[conditionals=neural]", "metacadi_paper"}
 
 CASES = [
     pytest.param(spec, name, id=f"{spec}-{name}", marks=[pytest.mark.slow] if spec in SLOW else [])

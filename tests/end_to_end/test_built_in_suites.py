@@ -1,5 +1,10 @@
 """The built-in suites as they ship, whole: minutes, so `make test-slow` runs them."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from bench import runner
@@ -16,6 +21,21 @@ def test_quick_ends_well_and_its_floors_are_floors(tmp_path):
     shd = unknown[unknown["dataset"] != "sachs"].groupby("method")["shd_interventional"].mean()
     assert shd.idxmin() == "metacadi"
     assert shd["empty"] < shd["random"]
+
+
+def test_the_small_leaderboard_is_run_published_and_gone_on_with(tmp_path):
+    """By two floors: what the command does, not what the methods do."""
+    command = [sys.executable, "run_bench.py", "leaderboard", "--small", "-m", "empty", "-m", "marginal", "-j", "2"]
+    command += ["--output", str(tmp_path / "run"), "--publish", str(tmp_path / "published")]
+    first = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(runner.__file__).parents[1])
+    for family in ("linear", "networks", "expression", "fitted"):
+        assert f"targets unknown · {family} · 4 datasets · 4 problems" in first.stdout
+    rows = pd.read_parquet(tmp_path / "published" / "rows.parquet")
+    assert len(rows) == 2 * 2 * 17
+    assert not rows["status"].isin(FAILURES).any()
+    cells = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "cells").rglob("record.json")}
+    subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(runner.__file__).parents[1])
+    assert cells == {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "cells").rglob("record.json")}
 
 
 def test_linear_reaches_the_published_order_of_methods(tmp_path):

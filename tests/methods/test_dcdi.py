@@ -53,6 +53,9 @@ def problem(targets, n=300, seed=0, told=False, **kind):
     )
 
 
+LINEAR = "dcdi[conditionals=linear]"
+NEURAL = "dcdi[conditionals=neural,edge_sparsity=0.1]"
+
 SINGLE = [set(), {0}, {1}, {2}, {3}]
 
 
@@ -286,7 +289,7 @@ def test_the_linear_gradient_is_that_of_the_value():
 
 def test_the_linear_variant_recovers_the_graph_given_the_targets():
     # 300 samples per environment of weights 1.2: every edge gains more than a hundred nats.
-    fitted = fit(problem(SINGLE, told=True), "dcdi[conditionals=linear]")
+    fitted = fit(problem(SINGLE, told=True), LINEAR)
     np.testing.assert_array_equal(fitted.estimate.point_graph, DAG)
     np.testing.assert_array_equal(fitted.estimate.target_probability, matrix(SINGLE))
     assert fitted.converged is True
@@ -295,7 +298,7 @@ def test_the_linear_variant_recovers_the_graph_given_the_targets():
 
 def test_the_linear_variant_finds_the_targets_of_a_chain():
     # At most 2 of 20 entries are wrong, where 4 are targets; the graph is held to less, since the search is local.
-    fitted = fit(problem(SINGLE), "dcdi[conditionals=linear]")
+    fitted = fit(problem(SINGLE), LINEAR)
     assert ((fitted.estimate.target_probability > 0.5) != matrix(SINGLE)).sum() <= 2
     assert fitted.converged is True
 
@@ -305,7 +308,7 @@ def test_the_linear_variant_finds_the_targets_of_a_chain():
 def test_the_linear_variant_finds_graph_and_targets_when_nothing_is_told(seed):
     """All of them; from a full graph alone, 5, 6 and 2 pairs were wrong and half of the targets were missed."""
     drawn = prepare(registry.make_problem("dcdi[edges_per_node=1.0]", seed=seed), seed=seed).problem
-    found = fit(drawn.observed, "dcdi[conditionals=linear]").estimate
+    found = fit(drawn.observed, LINEAR).estimate
     np.testing.assert_array_equal(found.point_graph, drawn.truth.adjacency)
     np.testing.assert_array_equal(found.target_probability > 0.5, drawn.truth.targets)
 
@@ -313,8 +316,8 @@ def test_the_linear_variant_finds_graph_and_targets_when_nothing_is_told(seed):
 def test_imperfect_targets_keep_their_parents():
     """Edges that only environments with an intervention on their effect could show: perfect targets have no parents there."""
     observed = problem([{1, 2}, {1, 2}], n=100, told=True, kind="mechanism")
-    assert not fit(observed, "dcdi[conditionals=linear]").estimate.point_graph[:, [1, 2]].any()
-    graph = fit(observed, "dcdi[conditionals=linear,interventions=imperfect]").estimate.point_graph
+    assert not fit(observed, LINEAR).estimate.point_graph[:, [1, 2]].any()
+    graph = fit(observed, f"{LINEAR[:-1]},interventions=imperfect]").estimate.point_graph
     assert (graph | graph.T)[DAG].all()
 
 
@@ -323,7 +326,8 @@ FLOW_FALLS_SHORT = pytest.mark.xfail(reason="a flow explains away half of the ed
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "spec", ["dcdi", pytest.param("dcdi[output=flow]", marks=FLOW_FALLS_SHORT), "dcdi[interventions=imperfect]"]
+    "spec",
+    [NEURAL, pytest.param(f"{NEURAL[:-1]},output=flow]", marks=FLOW_FALLS_SHORT), f"{NEURAL[:-1]},interventions=imperfect]"],
 )
 def test_networks_recover_a_nonlinear_graph_given_the_targets(spec):
     # At most one of six pairs is wrong; without any edge it would be three.
@@ -334,7 +338,7 @@ def test_networks_recover_a_nonlinear_graph_given_the_targets(spec):
 
 
 def test_a_search_that_its_steps_end_says_that_it_did_not_converge():
-    fitted = fit(problem(SINGLE), "dcdi[conditionals=linear,max_steps=40]")
+    fitted = fit(problem(SINGLE), f"{LINEAR[:-1]},max_steps=40]")
     assert fitted.converged is False
     assert not fitted.cut_short
     assert is_acyclic(fitted.estimate.point_graph)
@@ -353,7 +357,7 @@ class Patience(Budget):
         return self.looks < 0
 
 
-@pytest.mark.parametrize("spec", ["dcdi", "dcdi[conditionals=linear]"])
+@pytest.mark.parametrize("spec", [NEURAL, LINEAR])
 @pytest.mark.parametrize("looks", [0, 30])
 def test_a_budget_that_runs_out_leaves_a_dag_and_says_so(spec, looks):
     fitted = fit(problem(SINGLE, n=20), spec, budget=Patience(looks))
@@ -363,7 +367,8 @@ def test_a_budget_that_runs_out_leaves_a_dag_and_says_so(spec, looks):
 
 
 @pytest.mark.parametrize(
-    "spec", ["dcdi[max_steps=30]", "dcdi[output=flow,max_steps=5]", "dcdi[interventions=imperfect,max_steps=30]"]
+    "spec",
+    [f"{NEURAL[:-1]},{more}]" for more in ("max_steps=30", "output=flow,max_steps=5", "interventions=imperfect,max_steps=30")],
 )
 def test_the_same_generator_gives_the_same_answer_and_torchs_own_is_left_alone(spec):
     observed = problem(SINGLE, n=20)
@@ -376,16 +381,16 @@ def test_the_same_generator_gives_the_same_answer_and_torchs_own_is_left_alone(s
 
 
 def test_a_single_environment_has_no_targets():
-    fitted = fit(Observed((Environment(problem([set()]).environments[0].X),)), "dcdi[conditionals=linear,max_steps=40]")
+    fitted = fit(Observed((Environment(problem([set()]).environments[0].X),)), f"{LINEAR[:-1]},max_steps=40]")
     assert not fitted.estimate.target_probability.any()
 
 
 def test_linear_conditionals_with_a_flow_are_refused():
     with pytest.raises(InputError, match="Gaussian output only"):
-        fit(problem([set()]), "dcdi[conditionals=linear,output=flow]")
+        fit(problem([set()]), f"{LINEAR[:-1]},output=flow]")
 
 
 def test_without_torch_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependency, match="pip install"):
-        fit(problem([set()]), "dcdi")
+        fit(problem([set()]), NEURAL)
