@@ -71,7 +71,7 @@ def write_report(
 ) -> list[Path]:
     """Print the tables of a run, and write its tables, plots and page.
 
-    A ranked table per track over all datasets and of each family that the suite names, and their few-shot scores; where the
+    A ranked table per track over all datasets and of each family that the suite names, and the few-shot scores; where the
     suite names a base, the paired differences to it; where the true graph was told on a track, the few-shot scores without it
     as a share of those with it. A problem without truth has no score, so its estimates are printed instead. In files there
     are a table per dataset, one of calibration (printed as well where ``sort_by`` is such a metric) and one of every metric
@@ -86,7 +86,7 @@ def write_report(
     sort_by : str, optional
         Metric that orders the methods; by default ``shd_interventional``, or the first metric of the table with a value.
     per_dataset : bool
-        Print the table of each dataset as well.
+        Print the table of each dataset, and the few-shot scores of each family, as well.
     console : rich.console.Console, optional
         Where to print; the terminal by default.
 
@@ -285,6 +285,8 @@ def _calibration_board(rows: pd.DataFrame, track: str, sort_by: str) -> Iterator
 
 
 def _is_printed(board: Board, sort_by: str, per_dataset: bool) -> bool:
+    if board.name.endswith("few-shot") and board.scope.get("family"):
+        return per_dataset
     if board.name.endswith(CALIBRATION) and not board.scope["dataset"]:
         return info(sort_by).group == "calibration"
     return per_dataset or not board.scope["dataset"] or board.name.startswith("curve-")

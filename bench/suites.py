@@ -236,6 +236,8 @@ class Suite(_Strict):
             absent = next((track for track in item.tracks if track not in self.tracks), None)
             if absent is not None:
                 raise ValueError(f"tracks: '{item.label}' is to run on the track '{absent}', which the suite does not have")
+        if self.budget is not None and self.timeout is not None and self.budget > self.timeout:
+            raise ValueError(f"budget: expected at most the timeout, {self.timeout:g} s, got {self.budget:g}")
         labels = [item.label for item in self.methods]
         if self.base and self.base not in labels:
             close = nearest(self.base, labels)
@@ -353,6 +355,20 @@ def _suite_path(text: str, beside: Path = Path()) -> Path:
     return beside / path
 
 
+def _key_that_stands_twice(node: yaml.Node | None) -> str | None:
+    """Of the mappings below a node of YAML, whose loader takes the last of equal keys; what ``<<`` brings may be replaced."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        seen: set[str] = set()
+        for key in keys:
+            if key.value in seen:
+                return f"the key '{key.value}' stands twice, in line {key.start_mark.line + 1} again"
+            seen.add(key.value)
+    below = [] if node is None or isinstance(node, yaml.ScalarNode) else node.value
+    parts = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
+    return next(filter(None, map(_key_that_stands_twice, parts)), None)
+
+
 def _read(path: Path, moved: Sequence[Path], extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """What a suite file says, on top of the one that it extends; plugins as absolute paths."""
     if not path.is_file():
@@ -360,9 +376,13 @@ def _read(path: Path, moved: Sequence[Path], extended_by: tuple[Path, ...] = ())
     if path.resolve() in extended_by:
         raise InputError(f"{path}: extends: a suite cannot extend itself, directly or through others")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as reason:
+        text = path.read_text(encoding="utf-8")
+        twice = _key_that_stands_twice(yaml.compose(text, yaml.SafeLoader))
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as reason:
         raise InputError(f"{path}: not a YAML file: {' '.join(str(reason).split())}") from None
+    if twice:
+        raise InputError(f"{path}: {twice}")
     if not isinstance(content, dict):
         raise InputError(
             f"{path}: expected a mapping with the keys {', '.join(Suite.model_fields)}, got {type(content).__name__}"

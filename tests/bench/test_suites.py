@@ -62,7 +62,11 @@ def test_a_suite_survives_being_written_and_read(write):
         (("timeout: 5", "plugins: [absent.py]"), r"absent\.py.*no such file"),
         (("timeout: 5", "plugins: absent.py"), "plugins: expected a list"),
         (("seed: 3", "seed: [3"), "not a YAML file"),
+        (("seed: 3", "seed: &a [*a]"), "not a YAML file"),
         (("seed: 3", "3: seed"), "keys must be names, got 3"),
+        (("seed: 3", "seed: 3\nseed: 4"), r"mine\.yaml: the key 'seed' stands twice, in line 4 again"),
+        (("repetitions: 2", "repetitions: 2, repetitions: 3"), "the key 'repetitions' stands twice"),
+        (("timeout: 5", "timeout: 5\nbudget: 6"), "budget: expected at most the timeout, 5 s, got 6"),
         (("seed: 3", "name: .."), r"name: .*got '\.\.'"),
     ],
 )
