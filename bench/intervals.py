@@ -64,7 +64,8 @@ def bootstrap_intervals(
         The dataset of each problem; one stratum by default. A dataset with a single problem is resampled together with the
         others of that kind, and is held fixed where it is the only one.
     keys : sequence of n str, optional
-        Ids of the problems, from which the resampling is seeded; their positions by default.
+        Ids of the problems, from which the resampling is seeded; their positions by default. Rows of equal keys are resampled
+        together, in a stratum of those that have the same labels.
     confidence : float
         Nominal coverage.
     resamples : int
@@ -88,16 +89,24 @@ def bootstrap_intervals(
     patterns, which = np.unique(np.isfinite(table), axis=1, return_inverse=True)
     for p, pattern in enumerate(patterns.T):
         chosen = np.flatnonzero(pattern)
-        groups = _groups([str(labels[i]) for i in chosen])
+        if not len(chosen):
+            continue
+        own, unit = np.unique([names[i] for i in chosen], return_inverse=True)
+        order = np.argsort(np.unique(unit, return_index=True)[1])  # units as they come
+        unit = np.argsort(order)[unit]
+        groups = _groups(_labels_of_units(labels[chosen], unit))
         if not groups:
             continue
-        seed_axes = ("bootstrap", [names[i] for i in chosen], resamples)
+        seed_axes = ("bootstrap", own[order].tolist(), resamples)
+        belongs = (unit[:, None] == np.arange(len(own))).T.astype(float)
         columns = np.flatnonzero(which.ravel() == p)
         # In blocks, to bound memory; each block starts from the same seed, so the grouping of columns changes nothing.
         for block in np.array_split(columns, -(-len(columns) // 100)):
-            data = table[np.ix_(chosen, block)]
-            means = _bootstrap_means(data, groups, generator(*seed_axes), resamples)
-            low[block], high[block] = _bca(means, data.mean(axis=0), data, groups, confidence)
+            totals, sizes = belongs @ table[np.ix_(chosen, block)], belongs.sum(axis=1, keepdims=True)
+            means = _bootstrap_means(np.hstack([totals, sizes]), groups, generator(*seed_axes), resamples)
+            estimate = totals.sum(axis=0) / len(chosen)
+            influence = totals - sizes * estimate
+            low[block], high[block] = _bca(means[:, :-1] / means[:, [-1]], estimate, influence, groups, confidence)
     return low, high
 
 
@@ -145,6 +154,11 @@ def expanded_quantile(n: int, n_strata: int = 1, confidence: float = CONFIDENCE)
     """
     freedom = n - n_strata
     return float(np.sqrt(n / freedom) * stats.t.ppf((1 + confidence) / 2, freedom))
+
+
+def _labels_of_units(labels: npt.NDArray[Any], unit: npt.NDArray[np.int64]) -> list[str]:
+    """What the rows of each unit are labelled, together."""
+    return [" | ".join(sorted(set(map(str, labels[unit == u])))) for u in range(unit.max() + 1)]
 
 
 def _groups(labels: Sequence[str]) -> Strata:

@@ -5,7 +5,8 @@ The rules, in one place:
 - A *mean* is over the problems that a method answered with a defined score, each problem with the same weight, whichever
   dataset it comes from (tables per dataset stand beside the pooled one). ``n`` counts those problems; failures and
   undefined scores are counted beside it and never dropped in silence.
-- An *interval* is a bootstrap over problems within each dataset, so every dataset keeps its weight (``bench.intervals``).
+- An *interval* is a bootstrap over problems within each dataset, so every dataset keeps its weight (``bench.intervals``). The
+  points of a curve share their draws and are resampled together.
 - *Ranks* compare methods on the same problems: those that every ranked method met. On each problem a failure, or a score
   that is undefined for this method alone, ranks last (such methods share the last rank), so failing on hard problems is
   never rewarded as it would be by the mean. Methods are ordered by their mean rank.
@@ -307,9 +308,10 @@ def compare(
     order = _order(ranking, values[sort_by], sort_by)
     first = order[0] if ranking.mean_rank else None
 
-    parts = [_summary(status, values[m], m, rankings[m], first, confidence, resamples) for m in metrics]
+    draws = _independent(rows)
+    parts = [_summary(status, values[m], m, rankings[m], first, draws, confidence, resamples) for m in metrics]
     summary = pd.concat(parts, ignore_index=True)
-    tests = _tests(values[sort_by], first, _independent(rows))
+    tests = _tests(values[sort_by], first, draws)
     untold = (summary["metric"] == sort_by) & (summary["method"].map(tests["p_holm"]) > LEVEL)
     summary.loc[untold & summary["verdict"].isin(["better", "worse"]), "verdict"] = "level"
     summary["method"] = pd.Categorical(summary["method"], order)
@@ -338,11 +340,12 @@ def _summary(
     metric: str,
     ranking: Ranking,
     first: str | None,
+    draws: pd.Series[str],
     confidence: float,
     resamples: int,
 ) -> pd.DataFrame:
     """The part of ``Comparison.summary`` that is about one metric, methods in alphabetical order."""
-    strata, keys = _strata_and_keys(value)
+    strata, keys = _strata_and_keys(value, draws)
     difference = value.sub(value[first], axis=0) if first is not None else value * np.nan
     methods = [str(m) for m in value.columns]
     both = np.hstack([value.to_numpy(), difference.to_numpy()])
@@ -486,7 +489,7 @@ def _differences(
     compared = value.where(value > 0).map(np.log) if is_ratio else value
     difference = compared.sub(compared[base], axis=0)
     of_draws = difference.groupby(draws.reindex(difference.index)).sum(min_count=1)
-    low, high = bootstrap_intervals(difference, *_strata_and_keys(value), confidence=confidence, resamples=resamples)
+    low, high = bootstrap_intervals(difference, *_strata_and_keys(value, draws), confidence=confidence, resamples=resamples)
     frame = pd.DataFrame(
         {
             "method": list(map(str, value.columns)),
@@ -512,9 +515,9 @@ def _differences(
     return frame
 
 
-def _strata_and_keys(values: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Dataset and id of each problem, for the bootstrap."""
-    return values.index.get_level_values("dataset").astype(str).tolist(), [f"{d}/{p}" for d, p in values.index]
+def _strata_and_keys(values: pd.DataFrame, draws: pd.Series[str]) -> tuple[list[str], list[str]]:
+    """Dataset of each problem, and what it is resampled with, for the bootstrap."""
+    return values.index.get_level_values("dataset").astype(str).tolist(), draws.reindex(values.index).tolist()
 
 
 def shares(
@@ -560,7 +563,7 @@ def shares(
             low, high = ratio_interval(
                 both["upper"].to_numpy(),
                 both["lower"].to_numpy(),
-                *_strata_and_keys(both),
+                *_strata_and_keys(both, _independent(here)),
                 confidence=confidence,
                 resamples=resamples,
             )

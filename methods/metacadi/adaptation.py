@@ -15,7 +15,7 @@ from scipy import special
 
 from bench.types import BoolArray, Environment, FloatArray
 from methods.metacadi.evidence import Features, MixtureEvidence
-from methods.metacadi.model import IntArray, Posterior, Priors, log_of_target, updated_log_evidence
+from methods.metacadi.model import IntArray, Posterior, Priors, log_of_target, log_sum, updated_log_evidence
 from methods.metacadi.targets import OfParentSets, averaged_targets
 
 NEGLIGIBLE = 1e-4
@@ -166,7 +166,7 @@ def _mixture_of_student_t(
     of_component = [
         np.log(m.weight) + _student_t(features[m.component].design(i, m.parents, X), X[:, i], m.posterior) for m in mechanisms
     ]
-    return np.asarray(special.logsumexp(of_component, axis=0))
+    return log_sum(of_component)
 
 
 def _student_t(features: FloatArray, response: FloatArray, shared: Posterior) -> FloatArray:

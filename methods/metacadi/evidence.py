@@ -28,7 +28,15 @@ from bench.types import BoolArray, Environment, FloatArray, Observed
 from methods.metacadi.features import Basis, Statistics
 from methods.metacadi.kernel import Data, estimated_gains, one_score, screened_row, toggle_scores
 from methods.metacadi.lanes import HALF
-from methods.metacadi.model import IntArray, Posterior, Priors, log_mean_and_variance, shared_posterior, split_by_knowledge
+from methods.metacadi.model import (
+    IntArray,
+    Posterior,
+    Priors,
+    log_mean_and_variance,
+    log_sum,
+    shared_posterior,
+    split_by_knowledge,
+)
 
 _EDGE_OF_A_CONSTANT = 1e6
 """Nats that it costs: more than any edge gains, and finite, so that scores of graphs can be subtracted from each other."""
@@ -309,7 +317,7 @@ class MixtureEvidence:
             own, gains = component.toggles_among(i, parents, candidates)
             gains[i] = 0.0
             scores.append(own + gains)
-        mixed = special.logsumexp(scores, axis=0) - np.log(len(self.components))
+        mixed = log_sum(scores) - np.log(len(self.components))
         gains = mixed - mixed[i]
         barred = self._barred(i)
         gains[barred & parents] += _EDGE_OF_A_CONSTANT
@@ -323,7 +331,7 @@ class MixtureEvidence:
             return self._only.estimated_gains(i, parents)
         own = [c.score(i, parents) for c in self.components] if len(self.components) > 1 else [0.0]
         with_each = [s + c.estimated_gains(i, parents) for s, c in zip(own, self.components, strict=True)]
-        gains = special.logsumexp(with_each, axis=0) - special.logsumexp(own)
+        gains = log_sum(with_each) - log_sum(own)
         gains[self._barred(i)] = -np.inf
         return np.asarray(gains)
 
@@ -351,7 +359,7 @@ class MixtureEvidence:
         """s(i, parents)."""
         if self._only is not None:
             return self._only.score(i, parents)
-        mixed = float(special.logsumexp([c.score(i, parents) for c in self.components]) - np.log(len(self.components)))
+        mixed = float(log_sum([c.score(i, parents) for c in self.components]) - np.log(len(self.components)))
         return mixed - _EDGE_OF_A_CONSTANT * int((self._barred(i) & parents).sum())
 
     def weights(self, i: int, parents: BoolArray) -> FloatArray:

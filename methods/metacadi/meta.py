@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import optimize, special
@@ -18,13 +18,14 @@ from scipy import optimize, special
 from bench.errors import UnknownName
 from bench.types import BoolArray, Environment, FloatArray, Observed
 from methods.metacadi.adaptation import Mechanisms, known_interventional, log_odds_in_closed_form
-from methods.metacadi.evidence import MixtureEvidence
+from methods.metacadi.evidence import MixtureEvidence, Summary
 from methods.metacadi.model import (
     ALTERNATIVES,
     IntArray,
     Posterior,
     Priors,
     log_alternatives,
+    log_sum,
     log_unit_shift,
     log_with_shifts,
     shared_posterior,
@@ -267,33 +268,60 @@ def _log_densities(
 ) -> _Densities:
     """Of parts of environments, all their samples first, which stand at ``places`` (E,) among all environments."""
     summaries = [[component.features.summary(part) for part in parts] for component in evidence.components]
-    found_shares, found = [], []
+    # Mechanisms of equal priors are judged side by side: each of them alone is too little work for arrays.
+    alike: dict[tuple[int, int, bytes], list[_Mechanism]] = {}
     for (i, members), share in zip(parent_sets, shares, strict=True):
         parents = np.isin(np.arange(evidence.n_variables), members)
         probability = evidence.weights(i, parents)
-        for c in np.flatnonzero(probability > _NEGLIGIBLE):
+        counting = probability > _NEGLIGIBLE
+        for c in np.flatnonzero(counting):
             component = evidence.components[c]
-            grams = np.stack([summary.regression(i, members) for summary in summaries[c]])
-            n_samples = np.stack([summary.n_samples for summary in summaries[c]])
+            shared = component.shared_mechanism(i, parents)
             keep = 1.0 - component.target_probability(i, parents)[places]
-            rest = all_others(component.shared_mechanism(i, parents), keep, grams[0], n_samples[0], component.priors)
-            table = np.empty((*n_samples.shape, 1 + len(ALTERNATIVES) + 2))
-            for of_part, part, n in zip(table, grams, n_samples, strict=True):
-                of_part[:, 0] = updated_log_evidence(part, n, rest, priors)
-                of_part[:, 1:-2] = log_alternatives(part, n, rest, priors).T
-                for k, direction in ((-2, -1.0), (-1, 1.0)):
-                    of_part[:, k] = log_unit_shift(part, n, rest, priors, direction)
-            found.append(table)
-            found_shares.append(share * probability[c] / probability[probability > _NEGLIGIBLE].sum())
-    tables, interventional = np.stack(found, axis=1), known_interventional(parts[0])
+            mechanism = _Mechanism(i, members, shared, keep, share * probability[c] / probability[counting].sum())
+            alike.setdefault((int(c), len(members), shared.prior.precision.tobytes()), []).append(mechanism)
+    of_groups = [_of_group(group, summaries[c], evidence.components[c].priors, priors) for (c, *_), group in alike.items()]
+    tables, interventional = np.concatenate(of_groups, axis=1), known_interventional(parts[0])
     unchanged, changed = tables[..., 0], tables[..., 1:] - tables[..., :1]
-    return _Densities(unchanged, changed, np.array(found_shares), interventional, priors, evidence.n_variables)
+    found_shares = np.array([mechanism.share for group in alike.values() for mechanism in group])
+    return _Densities(unchanged, changed, found_shares, interventional, priors, evidence.n_variables)
+
+
+class _Mechanism(NamedTuple):
+    """A variable given parents under one kind of features: its shared mechanism, who joined it, (E,), and what it counts."""
+
+    variable: int
+    parents: IntArray
+    shared: Posterior
+    keep: FloatArray
+    share: float
+
+
+def _of_group(group: Sequence[_Mechanism], summaries: Sequence[Summary], own: Priors, priors: Priors) -> FloatArray:
+    """Of B mechanisms that have one prior, float64 (T, B, E, 1 + 5 + 2): without a target, under each alternative, shifted."""
+    grams = np.stack([[summary.regression(m.variable, m.parents) for m in group] for summary in summaries])
+    n_samples = np.stack([summary.n_samples for summary in summaries])
+    keep = np.stack([m.keep for m in group])
+    first = group[0].shared
+    shared = dataclasses.replace(
+        first,
+        gram=np.stack([m.shared.gram for m in group])[:, None],
+        n_samples=np.array([[m.shared.n_samples] for m in group]),
+    )
+    rest = all_others(shared, keep, grams[0], n_samples[0], own)
+    table = np.empty((*grams.shape[:3], 1 + len(ALTERNATIVES) + 2))
+    for of_part, part, n in zip(table, grams, n_samples, strict=True):
+        of_part[..., 0] = updated_log_evidence(part, n, rest, priors)
+        of_part[..., 1:-2] = np.moveaxis(log_alternatives(part, n, rest, priors), 0, -1)
+        for k, direction in ((-2, -1.0), (-1, 1.0)):
+            of_part[..., k] = log_unit_shift(part, n, rest, priors, direction)
+    return table
 
 
 def all_others(shared: Posterior, keep: FloatArray, grams: FloatArray, n_samples: FloatArray, priors: Priors) -> Posterior:
-    """The shared mechanism without each environment in turn, which joined with ``keep`` probability, (E,)."""
+    """The shared mechanism without each environment in turn, which joined with ``keep`` probability, (..., E)."""
     return shared_posterior(
-        shared.gram - keep[:, None, None] * grams,
+        shared.gram - keep[..., None, None] * grams,
         shared.n_samples - keep * n_samples,
         priors,
         relative=shared.prior.precision / priors.slope_precision,
@@ -323,6 +351,6 @@ def log_odds_in_fit(
                 rest = all_others(mechanism.posterior, keep, grams, summary.n_samples, component.priors)
                 odds = log_odds_in_closed_form(grams, summary.n_samples, rest, priors)
                 of_features.append(np.log(mechanism.weight) + odds)
-            row[places] = special.logsumexp(of_features, axis=0)
+            row[places] = log_sum(of_features)
         found.append(OfParentSets(log_odds, m.of_sample))
     return found

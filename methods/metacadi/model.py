@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,9 +214,9 @@ def shared_posterior(
 
     Parameters
     ----------
-    gram : float64 (m + 1, m + 1) or (E, m + 1, m + 1)
+    gram : float64 (..., m + 1, m + 1)
         Of (intercept, features, variable).
-    n_samples : float or float64 (E,)
+    n_samples : float or float64 (...)
         Sum of weights.
     priors : Priors
     relative : float64 (m,), optional
@@ -279,8 +280,8 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
 
     Parameters
     ----------
-    grams : float64 (E, m + 1, m + 1)
-        Of (intercept, features, variable), one for each environment.
+    grams : float64 (..., E, m + 1, m + 1)
+        Of (intercept, features, variable), one for each environment, of one mechanism or of several.
     n_samples : float64 (E,)
     shared : Posterior
         One for all, or for each.
@@ -288,7 +289,7 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
 
     Returns
     -------
-    float64 (5, E)
+    float64 (5, ..., E)
         Rows follow ``ALTERNATIVES``. "shift" is exact; "scale" and "shift and scale" take the residuals at the posterior mean
         of the shared mechanism; "hard" and "relearned mechanism" do not depend on it.
     """
@@ -302,7 +303,7 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
             log_mean_and_variance(squares, sums, n_samples, priors.scale_strength, *fresh),
             log_mean_and_variance(squares, sums, n_samples, priors.shift_strength, *fresh),
             log_mean_and_variance(
-                grams[:, -1, -1], grams[:, 0, -1], n_samples, priors.hard_strength, priors.hard_shape, priors.hard_rate
+                grams[..., -1, -1], grams[..., 0, -1], n_samples, priors.hard_strength, priors.hard_shape, priors.hard_rate
             ),
             log_evidence(grams, n_samples, shared.relearned_prior)[0],
         ]
@@ -316,22 +317,22 @@ def log_shift(grams: FloatArray, n_samples: FloatArray, shared: Posterior, prior
     off them, g the sums of the columns.
     """
     strength = priors.shift_strength
-    sums = grams[:, 0, :]
-    deflated = grams - sums[:, :, None] * sums[:, None, :] / (strength + n_samples)[:, None, None]
+    sums = grams[..., 0, :]
+    deflated = grams - sums[..., :, None] * sums[..., None, :] / (strength + n_samples)[..., None, None]
     return updated_log_evidence(deflated, n_samples, shared, priors) + 0.5 * np.log(strength / (strength + n_samples))
 
 
 def log_unit_shift(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors, direction: float) -> FloatArray:
     """As :func:`log_shift`, for a shift that is N(direction, variance / strength)."""
     moved = grams.copy()
-    moved[:, -1, -1] += direction * (direction * grams[:, 0, 0] - 2.0 * grams[:, 0, -1])
-    moved[:, -1, :-1] -= direction * grams[:, 0, :-1]
-    moved[:, :-1, -1] = moved[:, -1, :-1]
+    moved[..., -1, -1] += direction * (direction * grams[..., 0, 0] - 2.0 * grams[..., 0, -1])
+    moved[..., -1, :-1] -= direction * grams[..., 0, :-1]
+    moved[..., :-1, -1] = moved[..., -1, :-1]
     return log_shift(moved, n_samples, shared, dataclasses.replace(priors, shift_strength=UNIT_SHIFT_STRENGTH))
 
 
 def updated_log_evidence(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors) -> FloatArray:
-    """Log density of each environment under the shared mechanism, float64 (E,).
+    """Log density of each environment under the shared mechanism, float64 (..., E).
 
     log Z(S + S_new) − log Z(S), but that an environment's own noise variance follows IG(a', b a' / a), 1 / a' = 1 / a + drift,
     where IG(a, b) is the posterior of the shared one, and its own coefficients may differ from the shared ones.
@@ -363,10 +364,10 @@ def _without_drift(grams: FloatArray, shared: Posterior, priors: Priors) -> tupl
     precision = np.full(m, 1.0 / priors.mechanism_drift)
     # Features that vary less a priori than a parent drift less.
     precision[1:] *= shared.prior.precision[1:] / (shared.prior.precision[1:2] * SLOPE_DRIFT)
-    drifting = grams[:, :m, :m] + np.diag(precision)
-    explained = np.linalg.solve(drifting, grams[:, :m, :])
+    drifting = grams[..., :m, :m] + np.diag(precision)
+    explained = np.linalg.solve(drifting, grams[..., :m, :])
     log_determinant = 0.5 * (np.log(precision).sum() - np.linalg.slogdet(drifting)[1])
-    return grams - np.swapaxes(grams[:, :m, :], 1, 2) @ explained, log_determinant
+    return grams - np.swapaxes(grams[..., :m, :], -1, -2) @ explained, log_determinant
 
 
 def log_mean_and_variance(
@@ -398,9 +399,14 @@ def log_with_shifts(of_any_kind: FloatArray, by_down: FloatArray, by_up: FloatAr
     """Log density of a target where such shares are shifted by a unit down and up; all arrays have one shape."""
     with np.errstate(divide="ignore"):
         shares = np.log([1.0 - down - up, down, up])
-    return np.asarray(special.logsumexp([s + x for s, x in zip(shares, (of_any_kind, by_down, by_up), strict=True)], axis=0))
+    return log_sum([s + x for s, x in zip(shares, (of_any_kind, by_down, by_up), strict=True)])
+
+
+def log_sum(terms: Sequence[FloatArray] | FloatArray) -> FloatArray:
+    """log Σ exp over the first axis; without the overhead of scipy's, which a search of short sums would feel."""
+    return np.asarray(np.logaddexp.reduce(np.asarray(terms), axis=0))
 
 
 def log_mixture(alternatives: FloatArray, priors: Priors) -> FloatArray:
     """Log density under the mixture of the alternatives, float64 (5, E), as their weights say, float64 (E,)."""
-    return np.asarray(special.logsumexp(alternatives + priors.log_weights[:, None], axis=0))
+    return log_sum(alternatives + priors.log_weights[:, None])

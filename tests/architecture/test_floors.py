@@ -13,8 +13,8 @@ FLOORS = {
     " kernel_tests orders pc random_graphs registry scm sortability torch_threads",
     2: "methods datasets preprocessing metrics",
     3: "about cells child compute diagnostics isolation keeper parallel plan provenance runner scoring store suites testing",
-    4: "between_runs curves differences estimates fingerprints footnotes intervals labels page paired_tests plots regression report"
-    " significance statistics table_files tables",
+    4: "between_runs curves differences estimates fingerprints footnotes intervals labels page paired_tests plots regression"
+    " report significance statistics table_files tables",
     5: "cleaning cli merging progress run_bench tuning",
 }
 TOP_LEVEL = ("bench", "methods", "datasets", "run_bench")

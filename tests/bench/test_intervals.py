@@ -106,6 +106,23 @@ def test_strata_keep_their_weight_so_differences_between_datasets_do_not_widen_t
     assert (pooled_high - pooled_low)[0] > 20
 
 
+def test_rows_of_one_key_are_resampled_together():
+    """Three points of a curve on the same eight draws are no better than one, though the points lie far apart."""
+    draws = np.random.default_rng(0).normal(size=8)
+    values = np.concatenate([draws, draws + 10, draws + 20])[:, None]
+    keys = [f"draw {i}" for i in range(8)] * 3
+    labels = np.repeat(["a", "b", "c"], 8)
+    low, high = bootstrap_intervals(values, labels, keys)
+    one_low, one_high = bootstrap_intervals(draws[:, None], keys=keys[:8])
+    assert (low - 10, high - 10) == (pytest.approx(one_low, rel=1e-9), pytest.approx(one_high, rel=1e-9))
+    apart_low, apart_high = bootstrap_intervals(values, labels)
+    assert (high - low)[0] > 1.5 * (apart_high - apart_low)[0]
+    values[0] = np.nan  # what one draw lacks leaves it with less weight, and the others whole
+    low, high = bootstrap_intervals(values, labels, keys)
+    assert low[0] < np.nanmean(values) < high[0]
+    assert (high - low)[0] > 1.5 * (apart_high - apart_low)[0]
+
+
 def test_single_problems_share_a_stratum_and_a_lone_one_is_held_fixed():
     several = bootstrap_intervals([[0.0], [10.0], [20.0]], ["a", "b", "c"])
     assert several[0][0] == 0.0
