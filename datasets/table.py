@@ -141,7 +141,7 @@ def read_truth(path: Path, variables: Sequence[str], environments: Sequence[str]
         targets = _targets(content.get("targets", {}), variables, environments, observational, path)
     else:
         targets = None
-    return Truth(adjacency, targets, scored)
+    return Truth(adjacency, targets) if scored is None else Truth(adjacency, targets, scored)
 
 
 def _read_frame(path: Path) -> pd.DataFrame:

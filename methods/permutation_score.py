@@ -141,7 +141,7 @@ class PermutationScore(PointMethod):
         graph = adjacency(parents)
         target_probability = np.stack([score.target_probability(j, mask) for j, mask in enumerate(parents)], axis=1)
         estimate = Estimate(
-            graph if search.cut_short else pair_probabilities(search.local_score, parents),
+            graph.astype(np.float64) if search.cut_short else pair_probabilities(search.local_score, parents),
             target_probability,
             point_graph=graph,
             graph_kind="dag",

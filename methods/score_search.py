@@ -203,7 +203,7 @@ def _choose_parents(
                 with_c = residual - cross[c] ** 2 / diagonal[c] if informative else residual
                 change = _fit(with_c, own, n_samples) - score - cost
             if change > gain:
-                best, gain = c, change
+                best, gain = int(c), change
         if best < 0:
             return
         chosen[best] = not chosen[best]
@@ -320,7 +320,7 @@ def fewest_changes(parents: Sequence[int], changes: Changes, rng: np.random.Gene
     """
 
     def amount(dag: list[int]) -> tuple[float, float]:
-        number, nats = sum(changes.amount(j, mask) for j, mask in enumerate(dag))
+        number, nats = np.sum([changes.amount(j, mask) for j, mask in enumerate(dag)], axis=0)
         return float(number), float(nats)
 
     best = _spare_changes(list(parents), changes)

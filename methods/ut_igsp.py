@@ -127,7 +127,13 @@ class UTIGSP(PointMethod):
         targets = np.zeros((observed.n_environments, d), dtype=bool)
         for i, mask in enumerate(best.parents):
             targets[tests.compared, i] = tests.variants(i, mask)
-        estimate = Estimate(graph, target_probability=targets, point_graph=graph, graph_kind="dag", targets=targets)
+        estimate = Estimate(
+            graph.astype(np.float64),
+            target_probability=targets.astype(np.float64),
+            point_graph=graph,
+            graph_kind="dag",
+            targets=targets,
+        )
         return Fitted(estimate, cut_short=search.cut_short)
 
     def warm_up(self) -> None:

@@ -148,7 +148,7 @@ def _production(
     regulators = network.regulators(gene)
     if not len(regulators):
         return np.asarray(network.basal_rate[types, gene])
-    total = 0.0
+    total: Any = 0.0
     for i in regulators:
         strength, power = float(network.strength[i, gene]), expression[i] ** network.hill_coefficient
         rise = power / (power + float(max(half[i], _SMALLEST_HALF_RESPONSE)) ** network.hill_coefficient)

@@ -89,7 +89,7 @@ def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, n_samples
         probability = evidence.weights(i, p)
         kept = np.flatnonzero(probability > NEGLIGIBLE)
         probability = probability / probability[kept].sum()
-        components = [(c, evidence.components[c], float(probability[c])) for c in kept]
+        components = [(int(c), evidence.components[c], float(probability[c])) for c in kept]
         of_parent_set.append(
             tuple(SharedMechanism(np.flatnonzero(p), c, weight, e.shared_mechanism(i, p)) for c, e, weight in components)
         )

@@ -263,12 +263,12 @@ class OrderedEdges:
     def log_edges(self, orders: IntArray, graphs: BoolArray) -> FloatArray:
         """log q(graph | order), float64 (n,)."""
         log_density = -np.logaddexp(0.0, np.where(graphs, -self.edge_logits, self.edge_logits))
-        return (log_density * allowed_edges(orders)).sum(axis=(1, 2))
+        return np.asarray((log_density * allowed_edges(orders)).sum(axis=(1, 2)))
 
     def edge_entropy(self, orders: IntArray) -> FloatArray:
         """Entropy of the edges given the order, nats, float64 (n,)."""
         entropy = np.logaddexp(0.0, self.edge_logits) - self.edge_logits * _sigmoid(self.edge_logits)
-        return (entropy * allowed_edges(orders)).sum(axis=(1, 2))
+        return np.asarray((entropy * allowed_edges(orders)).sum(axis=(1, 2)))
 
 
 def allowed_edges(orders: IntArray) -> BoolArray:
@@ -323,7 +323,7 @@ class Gradients:
 
     def edges(self) -> FloatArray:
         """Gradient of the edges' logits, float64 (d, d)."""
-        return self.edge_parts.mean(axis=0)
+        return np.asarray(self.edge_parts.mean(axis=0))
 
     def order(self, *, normalised: bool = True) -> FloatArray:
         """Gradient of the order's logits, float64 (d,): unbiased, or divided by the spread of the objective above one nat.
@@ -335,7 +335,7 @@ class Gradients:
         centred = self.objective - self.objective.mean()
         # Over n − 1: subtracting the mean of all is subtracting that of the others, but for a factor (n − 1) / n.
         gradient = centred @ self.order_score / (n - 1) + self.order_path.mean(axis=0)
-        return gradient / max(1.0, np.sqrt(centred @ centred / (n - 1))) if normalised else gradient
+        return np.asarray(gradient / max(1.0, np.sqrt(centred @ centred / (n - 1))) if normalised else gradient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,4 +419,4 @@ def _sigmoid(x: FloatArray) -> FloatArray:
 def _log_sum_exp(x: FloatArray) -> FloatArray:
     """Over the last axis, which stays with length 1."""
     largest = x.max(axis=-1, keepdims=True)
-    return largest + np.log(np.exp(x - largest).sum(axis=-1, keepdims=True))
+    return np.asarray(largest + np.log(np.exp(x - largest).sum(axis=-1, keepdims=True)))

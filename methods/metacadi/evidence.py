@@ -74,7 +74,9 @@ class Features(Protocol):
 class Summary(Protocol):
     """Gram matrices of environments, however they are had."""
 
-    n_samples: FloatArray
+    @property
+    def n_samples(self) -> FloatArray:
+        """Of each environment, float64 (E,)."""
 
     def regression(self, i: int, parents: IntArray) -> FloatArray:
         """Of (intercept, features, variable i), float64 (E, m + 1, m + 1)."""
@@ -85,7 +87,10 @@ class LocalEvidence(LocalScores, Protocol):
 
     n_environments: int
     priors: Priors
-    features: Features
+
+    @property
+    def features(self) -> Features:
+        """What its mechanisms are linear in."""
 
     def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
         """As ``toggles`` for the parents and ``candidates``, bool (d,), alone; −inf for others."""
@@ -142,7 +147,8 @@ class Evidence:
         self.n_environments = observed.n_environments
         self._amplitude = amplitude
         self.priors = priors = self._at_amplitude(priors)
-        self.features: Features = (basis := Basis(self.n_variables) if basis is None else basis)
+        basis = Basis(self.n_variables) if basis is None else basis
+        self.features: Features = basis
         fixed, possible, places = split_by_knowledge(observed)
         # By size, since terms that depend on it alone are then computed once for neighbours of one size.
         by_size = np.argsort([e.n_samples for e in possible], kind="stable")
@@ -331,9 +337,9 @@ class MixtureEvidence:
             return self._only.estimated_gains(i, parents)
         own = [c.score(i, parents) for c in self.components] if len(self.components) > 1 else [0.0]
         with_each = [s + c.estimated_gains(i, parents) for s, c in zip(own, self.components, strict=True)]
-        gains = log_sum(with_each) - log_sum(own)
+        gains = np.asarray(log_sum(with_each) - log_sum(own))
         gains[self._barred(i)] = -np.inf
-        return np.asarray(gains)
+        return gains
 
     def screened_row(
         self, i: int, parents: BoolArray, likely: IntArray, least_gain: float, *, optimistic: bool
@@ -377,7 +383,7 @@ class MixtureEvidence:
 
     def _barred(self, i: int) -> BoolArray:
         """What can be no parent of i since one of the two is constant, bool (d,)."""
-        return self._constant | self._constant[i]
+        return np.asarray(self._constant | self._constant[i])
 
 
 class Memoised:

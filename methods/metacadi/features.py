@@ -130,7 +130,7 @@ class Statistics:
 
     def relative_precision(self, parents: IntArray) -> FloatArray:
         """Of (intercept, features), float64 (m,)."""
-        return self.basis.relative[np.append(len(self.basis.relative) - 1, self.basis.columns(parents))]
+        return np.asarray(self.basis.relative[np.append(len(self.basis.relative) - 1, self.basis.columns(parents))])
 
 
 def smooth_bases(n_variables: int, n_environments: int) -> list[tuple[float, Basis]]:

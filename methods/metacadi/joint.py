@@ -50,7 +50,7 @@ class HiddenUnits:
 
     @property
     def n_units(self) -> int:
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     def inputs(self, i: int, parents: IntArray, X: FloatArray) -> FloatArray:
         """W_i x of masked samples, float64 (n, M)."""
@@ -59,7 +59,8 @@ class HiddenUnits:
     def activations(self, i: int, n_parents: int, inputs: FloatArray, precision: Precision = np.float64) -> npt.NDArray[Any]:
         """Units from W_i x, float32 or float64 (n, M)."""
         bent: npt.NDArray[Any] = (inputs * float(n_parents) ** -0.25 + self.biases[i]).astype(precision)
-        return np.tanh(bent, out=bent)
+        np.tanh(bent, out=bent)
+        return bent
 
 
 def random_units(n_variables: int, n_units: int, rng: np.random.Generator) -> HiddenUnits:
@@ -153,7 +154,7 @@ class JointFeatures:
                 members = np.flatnonzero(parents ^ (np.arange(d) == j) & (j != i))
                 change = np.multiply.outer(X[:, j], weights[:, j]) if j != i else 0.0
                 grams = self._grams(i, members, inputs - change if parents[j] else inputs + change)
-                regressions.fill(place, j, len(members), *grams)
+                regressions.fill(place, int(j), len(members), *grams)
             yield regressions
 
     def _grams(self, i: int, parents: IntArray, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -211,6 +212,8 @@ class JointEvidence(Evidence):
     amplitude, annealing
         As of :class:`~methods.metacadi.evidence.Evidence`.
     """
+
+    features: JointFeatures
 
     def __init__(
         self,

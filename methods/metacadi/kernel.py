@@ -84,7 +84,7 @@ class Data(NamedTuple):
     hard: FloatArray
     starts: FloatArray
     cooling: FloatArray
-    log_weights: tuple[float, float, float, float, float]
+    log_weights: tuple[float, ...]
 
 
 _HALF_N, _SHIFT_SHARE, _SHIFT_TERM, _SCALE_SHARE, _SCALE_TERM, _FRESH_TERM = range(6)

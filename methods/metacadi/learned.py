@@ -233,10 +233,10 @@ def learn_units(
             if step == n_steps or budget.expired:
                 break
         draws = _draw(sets, keep, n_toggles, rng)
-        every_network = (np.broadcast_to(p, (len(sets), *p.shape[1:])) for p in (weights, biases))
+        all_weights, all_biases = (np.broadcast_to(p, (len(sets), *p.shape[1:])) for p in (weights, biases))
         too_many = objective.n_samples > MOST_SAMPLES
         some = rng.choice(objective.n_samples, MOST_SAMPLES, replace=False) if too_many else None
-        _, *gradients = objective(*every_network, *draws, samples=some)
+        _, *gradients = objective(all_weights, all_biases, *draws, samples=some)
         share = len(np.unique(draws[0])) / len(draws[0])
         of_weights, of_biases = (share * (g.sum(axis=0, keepdims=True) if tied else g) for g in gradients)
         rate = 0.5 * learning_rate * (1.0 + math.cos(math.pi * step / n_steps))
@@ -272,7 +272,7 @@ class ClosedForm:
     ) -> None:
         import torch
 
-        self._options = {"dtype": torch.float32 if dtype is None else dtype, "device": device}
+        self._options: dict[str, Any] = {"dtype": torch.float32 if dtype is None else dtype, "device": device}
         samples = Samples.of(observed)
         self._X = torch.tensor(samples.X.T, **self._options)
         self._environment = samples.environment
@@ -399,11 +399,12 @@ def _array(values: Tensor) -> FloatArray:
 
 def _local_evidence(evidence: MixtureEvidence, sets: Sequence[ParentSets]) -> tuple[float, list[list[FloatArray]]]:
     """Weighted local evidence of all rows of toggles, and keep probabilities, one (d, 1 + E) for each parent set."""
-    total, keep = 0.0, []
+    total = 0.0
+    keep: list[list[FloatArray]] = []
     for i, of_variable in enumerate(sets):
         keep.append([])
         for parents, weight in zip(of_variable.parents, of_variable.weights, strict=True):
-            rows = [c.row(i, parents) for c in evidence.components]
+            rows = [c.row(i, parents) for c in evidence.components if isinstance(c, JointEvidence)]
             scores = np.stack([scores for scores, _ in rows])
             total += weight * special.logsumexp(scores, axis=0).mean()
             keep[i].append(np.einsum("cj,cje->je", special.softmax(scores, axis=0), np.stack([k for _, k in rows])))

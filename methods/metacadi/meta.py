@@ -244,7 +244,8 @@ class _Densities:
             return penalty - float(signs @ values), change / PRIOR_SPREAD**2 - signs @ gradients
 
         bounds = [(None, None) if f else (0.0, 0.0) for f in free]
-        return default + optimize.minimize(loss, np.zeros(len(default)), jac=True, method="L-BFGS-B", bounds=bounds).x
+        change = optimize.minimize(loss, np.zeros(len(default)), jac=True, method="L-BFGS-B", bounds=bounds).x
+        return np.asarray(default + change)
 
     def _of_odds(self, odds: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log density given log odds of targets, float64 (T, B, E); float64 (T,), and its gradient (T, B, E)."""

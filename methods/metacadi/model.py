@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +153,7 @@ class MechanismPrior:
     rate: float
 
 
-_Record = collections.namedtuple("_Record", [f.name for f in dataclasses.fields(Priors)])
+_Record: Any = collections.namedtuple("_Record", [f.name for f in dataclasses.fields(Priors)])  # type: ignore[misc]
 
 
 def split_by_knowledge(observed: Observed) -> tuple[tuple[Environment, ...], tuple[Environment, ...], IntArray]:
@@ -227,7 +226,7 @@ def shared_posterior(
     relative = np.ones(gram.shape[-1] - 1) if relative is None else relative
     n_parents = gram.shape[-1] - 2 if n_parents is None else n_parents
     prior = priors.shared(relative, n_parents)
-    covariance = np.linalg.inv(gram[..., :-1, :-1] + np.diag(prior.precision))
+    covariance: FloatArray = np.asarray(np.linalg.inv(gram[..., :-1, :-1] + np.diag(prior.precision)), dtype=np.float64)
     evidence, rate = log_evidence(gram, np.asarray(n_samples), prior)
     return Posterior(
         gram=gram,
@@ -262,9 +261,10 @@ def log_evidence(grams: FloatArray, n_samples: FloatArray, prior: MechanismPrior
     joint[..., diagonal, diagonal] += precision
     joint[..., -1, -1] += 2.0 * rate
     # The last pivot is twice the posterior rate, and the others give the determinant.
-    pivots = np.linalg.cholesky(joint)[..., np.arange(len(precision) + 1), np.arange(len(precision) + 1)] ** 2
+    places = np.arange(len(precision) + 1)
+    pivots: FloatArray = np.asarray(np.linalg.cholesky(joint)[..., places, places] ** 2, dtype=np.float64)
     posterior_rate, posterior_shape = 0.5 * pivots[..., -1], shape + 0.5 * n_samples
-    evidence = (
+    evidence: FloatArray = (
         -0.5 * n_samples * _LOG_2_PI
         + 0.5 * (np.log(precision).sum() - np.log(pivots[..., :-1]).sum(axis=-1))
         + shape * np.log(rate)
@@ -391,8 +391,8 @@ def log_of_target(grams: FloatArray, n_samples: FloatArray, shared: Posterior, p
     of_any_kind = log_mixture(log_alternatives(grams, n_samples, shared, priors), priors)
     if not (priors.down or priors.up):
         return of_any_kind
-    shifts = [log_unit_shift(grams, n_samples, shared, priors, direction) for direction in (-1.0, 1.0)]
-    return log_with_shifts(of_any_kind, *shifts, priors.down, priors.up)
+    down, up = (log_unit_shift(grams, n_samples, shared, priors, direction) for direction in (-1.0, 1.0))
+    return log_with_shifts(of_any_kind, down, up, priors.down, priors.up)
 
 
 def log_with_shifts(of_any_kind: FloatArray, by_down: FloatArray, by_up: FloatArray, down: float, up: float) -> FloatArray:
@@ -402,7 +402,7 @@ def log_with_shifts(of_any_kind: FloatArray, by_down: FloatArray, by_up: FloatAr
     return log_sum([s + x for s, x in zip(shares, (of_any_kind, by_down, by_up), strict=True)])
 
 
-def log_sum(terms: Sequence[FloatArray] | FloatArray) -> FloatArray:
+def log_sum(terms: npt.ArrayLike) -> FloatArray:
     """log Σ exp over the first axis; without the overhead of scipy's, which a search of short sums would feel."""
     return np.asarray(np.logaddexp.reduce(np.asarray(terms), axis=0))
 

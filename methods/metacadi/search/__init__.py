@@ -66,7 +66,8 @@ class GraphPosterior:
         The DAG of highest score of all that were met.
     best_score : float
     cut_short : bool
-    diagnostics : Diagnostics
+    diagnostics : Diagnostics or None
+        None where no graph was sampled.
     """
 
     graph_samples: BoolArray
@@ -74,7 +75,7 @@ class GraphPosterior:
     best: BoolArray
     best_score: float
     cut_short: bool
-    diagnostics: Diagnostics
+    diagnostics: Diagnostics | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ def sample_graphs(
             highest = max(paths, key=lambda path: path.scores.max())
             if highest.scores.max() > best_score + local_search.TOLERANCE:
                 state.consult(state.table)  # which may have forgotten rows for the processes
-                state.become(highest.graphs(highest.scores.argmax(keepdims=True))[0])
+                state.become(highest.graphs(np.array([highest.scores.argmax()]))[0])
                 n_climbs += local_search.search(state, rng=rng, budget=budget, max_failures=FURTHER_FAILURES * small).n_climbs
                 best, best_score = state.graph.copy(), state.score
                 starts_anew = small and n_jumps < max_jumps

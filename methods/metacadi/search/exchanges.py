@@ -95,7 +95,7 @@ class RememberingState(GraphState):
         """A state of another DAG, bool (d, d), with the same table of rows; what sets it apart from this one is kept."""
         self.clear_log()
         other = copy.copy(self)
-        other.arrays = type(self.arrays)(*(array.copy() for array in self.arrays))
+        other.arrays = type(self.arrays)(**{name: array.copy() for name, array in self.arrays._asdict().items()})
         other.become(graph)
         other.run(settle)
         other.clear_log()
