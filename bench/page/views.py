@@ -19,6 +19,9 @@ from bench.tables import DEFAULT_METRICS, Board, Cell, Column, Leaderboard, lege
 MOST_FAILURES = 200
 """Failures that are listed one by one; the table of all rows has the others."""
 
+MOST_SINGLE_PROBLEMS = 6
+"""Pictures of one problem each that the page holds; they are large, and the others stand in the folder of plots."""
+
 CELL_COLUMNS = ("track", "dataset", "repetition", "method", "status")
 """Of the table of all rows, before the metrics; ``reason`` and ``cell`` follow them."""
 
@@ -89,7 +92,7 @@ def page(rows: pd.DataFrame, boards: Sequence[Board], plots: Plots, about: dict[
         "tables": [table(board) for board in boards],
         "legend": legend([board for board in boards if isinstance(board, Leaderboard)]),
         "pictures": pictures(plots),
-        "left_out": plots.left_out,
+        "left_out": [*plots.left_out, *_not_held(plots)],
         "errors": list(errors(ran)),
         "failures": failures(rows),
         "n_failures": int(rows["status"].isin(FAILURES).sum()),
@@ -151,14 +154,25 @@ def _bar(cell: Cell, low: float, high: float) -> Bar | None:
 
 
 def pictures(plots: Plots) -> list[tuple[str, list[Picture]]]:
-    """The SVG files of a run by kind, those that say least of a run last."""
+    """The SVG files of a run by kind, those that say least of a run last, and of those only some."""
     groups: dict[str, list[Picture]] = {kind: [] for kind in (*_PLOT_KINDS.values(), "Further plots")}
+    skipped = set(_of_single_problems(plots)[MOST_SINGLE_PROBLEMS:])
     for path in plots.written:
-        if path.suffix == ".svg":
+        if path.suffix == ".svg" and path not in skipped:
             kind = next((title for stem, title in _PLOT_KINDS.items() if path.stem.startswith(stem)), "Further plots")
             title, caption = plots.captions.get(path.stem, (path.stem, ""))
             groups[kind].append(Picture(title, caption, _inside(path)))
     return [(kind, found) for kind, found in groups.items() if found]
+
+
+def _of_single_problems(plots: Plots) -> list[Path]:
+    return [path for path in plots.written if path.suffix == ".svg" and path.stem.startswith("edges")]
+
+
+def _not_held(plots: Plots) -> list[str]:
+    """Pictures that are files but not part of the page."""
+    n = len(_of_single_problems(plots)) - MOST_SINGLE_PROBLEMS
+    return [f"edge probabilities of {n} further problems (in the folder plots)"] if n > 0 else []
 
 
 def _inside(path: Path) -> str:

@@ -259,3 +259,15 @@ def test_a_broken_file_of_cards_is_one_line(tmp_path):
     (tmp_path / "about.json").write_text("{")
     with pytest.raises(InputError, match=r"about\.json: expected JSON, could not read it"):
         write_report(tmp_path)
+
+
+def test_of_pictures_of_single_problems_the_page_holds_some_and_names_the_rest(tmp_path):
+    """A run of many datasets would be a page of ten megabytes."""
+    files = [tmp_path / f"{stem}.svg" for stem in ("scores-x", *(f"edges-{k:02}" for k in range(9)))]
+    for file in files:
+        file.write_text("<svg/>")
+    plots = Plots(tuple(files), ("ranks: too few",))
+    found = {kind: len(pictures) for kind, pictures in views.pictures(plots)}
+    assert found == {"Scores": 1, "Edge probabilities beside the truth": views.MOST_SINGLE_PROBLEMS}
+    shown = views.page(rows_frame(("empty",), repetitions=1), [], plots, {}, "")
+    assert shown["left_out"] == ["ranks: too few", "edge probabilities of 3 further problems (in the folder plots)"]
