@@ -88,25 +88,14 @@ def bootstrap_intervals(
     low, high = np.full(table.shape[1], np.nan), np.full(table.shape[1], np.nan)
     patterns, which = np.unique(np.isfinite(table), axis=1, return_inverse=True)
     for p, pattern in enumerate(patterns.T):
-        chosen = np.flatnonzero(pattern)
+        chosen, columns = np.flatnonzero(pattern), np.flatnonzero(which.ravel() == p)
         if not len(chosen):
             continue
-        own, unit = np.unique([names[i] for i in chosen], return_inverse=True)
-        order = np.argsort(np.unique(unit, return_index=True)[1])  # units as they come
-        unit = np.argsort(order)[unit]
-        groups = _groups(_labels_of_units(labels[chosen], unit))
-        if not groups:
-            continue
-        seed_axes = ("bootstrap", own[order].tolist(), resamples)
-        belongs = (unit[:, None] == np.arange(len(own))).T.astype(float)
-        columns = np.flatnonzero(which.ravel() == p)
+        own = labels[chosen].tolist(), [names[i] for i in chosen]
         # In blocks, to bound memory; each block starts from the same seed, so the grouping of columns changes nothing.
         for block in np.array_split(columns, -(-len(columns) // 100)):
-            totals, sizes = belongs @ table[np.ix_(chosen, block)], belongs.sum(axis=1, keepdims=True)
-            means = _bootstrap_means(np.hstack([totals, sizes]), groups, generator(*seed_axes), resamples)
-            estimate = totals.sum(axis=0) / len(chosen)
-            influence = totals - sizes * estimate
-            low[block], high[block] = _bca(means[:, :-1] / means[:, [-1]], estimate, influence, groups, confidence)
+            values_of_block = table[np.ix_(chosen, block)]
+            low[block], high[block] = _intervals(values_of_block, np.ones(len(chosen)), *own, confidence, resamples)
     return low, high
 
 
@@ -124,21 +113,33 @@ def ratio_interval(
     Parameters
     ----------
     upper, lower : float64 (n,)
-        What is averaged above and below the line, without NaN; the mean of ``lower`` is not 0.
+        What is averaged above and below the line, without NaN; the mean of ``lower`` is above 0.
     strata, keys, confidence, resamples
         As for :func:`bootstrap_intervals`.
     """
-    groups = _groups([str(label) for label in strata])
+    (low,), (high,) = _intervals(upper[:, None], lower, strata, keys, confidence, resamples)
+    return float(low), float(high)
+
+
+def _intervals(
+    upper: FloatArray, lower: FloatArray, labels: Sequence[Any], keys: Sequence[str], confidence: float, resamples: int
+) -> tuple[FloatArray, FloatArray]:
+    """Of the means of ``upper`` (n, k) over that of ``lower`` (n,), each float64 (k,); the rows of one key are a unit."""
+    own, first, unit = np.unique(list(keys), return_index=True, return_inverse=True)
+    order = np.argsort(first)  # units as they come
+    belongs = (unit == order[:, None]).astype(np.float64)
+    of_unit = [" | ".join(sorted({str(labels[int(i)]) for i in np.flatnonzero(rows)})) for rows in belongs]
+    groups = _groups(of_unit)
     if not groups:
-        return float("nan"), float("nan")
-    both = np.column_stack([upper, lower])
-    means = _bootstrap_means(both, groups, generator("bootstrap", list(keys), resamples), resamples)
-    ratio = upper.mean() / lower.mean()
+        return np.full(upper.shape[1], np.nan), np.full(upper.shape[1], np.nan)
+    totals = belongs @ np.column_stack([upper, lower])
+    rng = generator("bootstrap", own[order].tolist(), resamples)
+    means = _bootstrap_means(totals, groups, rng, resamples)
+    estimate = totals[:, :-1].sum(axis=0) / totals[:, -1].sum()
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = means[:, [0]] / means[:, [1]]
-    influence = ((upper - ratio * lower) / lower.mean())[:, None]
-    low, high = _bca(ratios, np.array([ratio]), influence, groups, confidence)
-    return float(low[0]), float(high[0])
+        replicates = means[:, :-1] / means[:, -1:]
+    influence = (totals[:, :-1] - estimate * totals[:, -1:]) / totals[:, -1].mean()
+    return _bca(replicates, estimate, influence, groups, confidence)
 
 
 def expanded_quantile(n: int, n_strata: int = 1, confidence: float = CONFIDENCE) -> float:
@@ -154,11 +155,6 @@ def expanded_quantile(n: int, n_strata: int = 1, confidence: float = CONFIDENCE)
     """
     freedom = n - n_strata
     return float(np.sqrt(n / freedom) * stats.t.ppf((1 + confidence) / 2, freedom))
-
-
-def _labels_of_units(labels: npt.NDArray[Any], unit: npt.NDArray[np.int64]) -> list[str]:
-    """What the rows of each unit are labelled, together."""
-    return [" | ".join(sorted(set(map(str, labels[unit == u])))) for u in range(unit.max() + 1)]
 
 
 def _groups(labels: Sequence[str]) -> Strata:
