@@ -53,10 +53,11 @@ def write_plots(
 ) -> Plots:
     """Write the plots of a run: few enough to look at, whatever else the functions of this package can draw.
 
-    Of the first track (targets unknown, where there is one) the main scores (of curves also against strength), few-shot
-    curves, run time, the edges of one problem per dataset, and reliability. Of a further track, the scores and run time that
-    the methods which were told something add to it; nothing where nobody was told. Where that is the graph, no score of the
-    graph is drawn, and the few-shot curves stand beside those of the first track.
+    Panels are datasets, or the families into which a suite sorts all of them. Of the first track (targets unknown, where there
+    is one) the main scores (of curves also against strength), few-shot curves, run time, the edges of one problem per dataset,
+    and reliability. Of a further track, the scores and run time that the methods which were told something add to it; nothing
+    where nobody was told. Where that is the graph, no score of the graph is drawn, and the few-shot curves stand beside those
+    of the first track.
 
     Parameters
     ----------
@@ -95,6 +96,7 @@ def write_plots(
 def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFrame | None, sort_by: str) -> Plan:
     order, styles = method_order(rows, sort_by), method_styles(rows["method"])
     first, *others = track_order(rows)
+    panels = _by_family(rows)
     scores = list(dict.fromkeys([sort_by, *SCORE_METRICS]))
     for track in (first, *others):
         look_of: dict[str, Any] = {"track": track, "order": order, "styles": styles}
@@ -102,7 +104,7 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
         if track == "graph":
             shown = [m for m in shown if not scores_the_graph(m)]
         for metric in shown:
-            yield f"scores-{track}-{metric}", partial(plot_scores, rows, metric, **look_of)
+            yield f"scores-{track}-{metric}", partial(plot_scores, panels, metric, **look_of)
         if "curve" in rows and rows["curve"].fillna("").ne("").any():
             for metric in shown:
                 yield f"curves-{track}-{metric}", partial(plot_curves, rows, metric, **look_of)
@@ -112,16 +114,23 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
         if track == first:
             for metric in FEW_SHOT_METRICS:
                 if few_shot_sizes(rows, metric):
-                    yield f"few-shot-{track}-{metric}", partial(plot_few_shot, rows, metric, **look_of)
+                    with_new = panels[panels["n_held_out"] > 0] if "n_held_out" in panels else panels
+                    yield f"few-shot-{track}-{metric}", partial(plot_few_shot, with_new, metric, **look_of)
         if sort_by in shown:
             yield f"ranks-{track}-{sort_by}", partial(plot_critical_difference, rows, sort_by, track=track, styles=styles)
-            yield f"run-time-{track}-{sort_by}", partial(plot_run_time, rows, sort_by, **look_of)
+            yield f"run-time-{track}-{sort_by}", partial(plot_run_time, panels, sort_by, **look_of)
         if track == first != "graph" and edges is not None:
             for dataset, of_problem in _first_problems(edges[edges["track"] == track]):
                 yield f"edges-{track}-{slug(dataset)}", partial(plot_edges, of_problem, track=track, order=order)
         if track == first and reliability is not None:
             for quantity in sorted(map(str, reliability["quantity"].unique())):
                 yield f"reliability-{track}-{quantity}", partial(plot_reliability, reliability, quantity, **look_of)
+
+
+def _by_family(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose panels are families in place of datasets, where a suite sorts all of its datasets into several."""
+    families = set(rows["family"].fillna("")) if "family" in rows else {""}
+    return rows if "" in families or len(families) == 1 else rows.assign(dataset=rows["family"])
 
 
 def _told(rows: pd.DataFrame, metrics: list[str]) -> list[str]:

@@ -605,3 +605,20 @@ def test_only_a_run_with_a_base_has_a_forest(tmp_path):
         assert ("differences-unknown.png" in names) == expected
     with pytest.raises(NothingToPlot, match="no method ran beside the base"):
         plot_differences(rows[rows["method"] == "empty"], "empty", track="unknown")
+
+
+def test_panels_are_families_where_all_datasets_have_one(tmp_path):
+    rows = rows_frame(("empty", "ut_igsp"), ("er", "sf", "sachs"), repetitions=2, sizes=(3, 10))
+    families = rows.assign(family=rows["dataset"].map({"er": "made", "sf": "made", "sachs": "proteins"}))
+    svg = {}
+    for name, frame in (
+        ("datasets", rows),
+        ("families", families),
+        ("some", families.assign(family=families["family"].str[:0])),
+    ):
+        write_plots(frame, tmp_path / name)
+        svg[name] = (tmp_path / name / "scores-unknown-shd_interventional.svg").read_bytes()
+    assert svg["some"] == svg["datasets"]
+    # Texts are drawn as paths; what each path says stands in a comment before it.
+    assert b"<!-- made (n = 4 problems) -->" in svg["families"].replace(b"\n", b" ")
+    assert b"sf" not in b"".join(line for line in svg["families"].splitlines() if line.strip().startswith(b"<!--"))

@@ -120,7 +120,9 @@ def test_a_dataset_may_have_a_preprocessing_of_its_own(write, tmp_path):
 
 def test_the_small_leaderboard_is_the_first_draw_of_the_large_one():
     large, small = load_suite("leaderboard"), load_suite("leaderboard_small")
-    assert small.changed(name=large.name, description=large.description, repetitions=large.repetitions) == large
+    same = {"name": large.name, "description": large.description, "repetitions": large.repetitions}
+    fast = [m for m in large.methods if m.name != "metacadi_paper"]
+    assert small.changed(**same) == large.changed(methods=fast)
     assert (large.repetitions, small.repetitions) == (5, 1)
     families = [d.family for d in large.datasets]
     assert {f: families.count(f) * large.repetitions for f in families if f != "proteins"} == dict.fromkeys(
