@@ -60,7 +60,7 @@ def _on_dask(client: Any, function: Callable[..., Any], tasks: Sequence[tuple[An
     plugins = registry.loaded_plugins()
     futures = [client.submit(_in_worker, function, plugins, task, pure=False) for task in tasks]
     try:
-        for future in distributed.as_completed(futures):  # type: ignore[no-untyped-call]
+        for future in distributed.as_completed(futures):
             yield future.result()
     finally:
         client.cancel(futures)
@@ -99,7 +99,7 @@ def _client(scheduler: str) -> Iterator[Any]:
     except ImportError:
         raise InputError("a Dask scheduler needs the package distributed: pip install distributed") from None
     try:
-        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
+        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as reason:
         raise InputError(f"no Dask scheduler answers at '{scheduler}': {type(reason).__name__}") from None
     with client:

@@ -182,9 +182,9 @@ def write_frame(path: Path, frame: pd.DataFrame) -> Path:
     return write_atomic(path, buffer.getvalue())
 
 
-def _npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+def _npz(arrays: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -418,7 +418,8 @@ def _result_arrays(result: Result) -> dict[str, npt.NDArray[Any]]:
 def _estimate(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Estimate:
     kind = arrays.get(f"{prefix}graph_kind")
     values: dict[str, Any] = {name: arrays.get(f"{prefix}{name}") for name in _ESTIMATE_ARRAYS}
-    return Estimate(graph_kind=None if kind is None else str(kind), **values)  # type: ignore[arg-type]
+    values["graph_kind"] = None if kind is None else str(kind)
+    return Estimate(**values)
 
 
 def _result(arrays: Mapping[str, npt.NDArray[Any]], record: Mapping[str, Any]) -> Result:

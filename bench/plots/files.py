@@ -165,4 +165,5 @@ def _fix_layout(figure: Figure) -> None:
         engine.execute(figure)
     figure.set_layout_engine("none")
     for axes in figure.axes:
-        axes.set_position([round(x, 5) for x in axes.get_position(original=True).bounds])  # type: ignore[arg-type]
+        left, bottom, width, height = (round(x, 5) for x in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height))

@@ -79,7 +79,7 @@ def plot_scores(
     panel_width = 3.4 if n_columns > 1 else 5.0
     headings = [panel_heading(dataset, n_problems(rows, dataset), panel_width) for dataset in datasets]
     height += 0.19 * max(heading.count("\n") for heading in headings)
-    title = f"{info(metric).label} by method and dataset · {track_title(track)}"
+    title = f"{info(metric).label} by method · {track_title(track)}"
     with look():
         figure = framed_figure(
             1.9 + panel_width * n_columns, n_rows * (height + 0.65) + 0.25, title, _CAPTION + remarks(rows, methods)

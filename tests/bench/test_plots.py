@@ -129,7 +129,7 @@ def test_scores_show_each_problem_the_mean_and_its_interval(rows):
 
 def test_scores_name_metric_track_unit_and_n(rows):
     figure = plot_scores(rows, SHD, track="unknown")
-    assert title_of(figure) == "SHD between I-essential graphs (pairs) by method and dataset · targets unknown"
+    assert title_of(figure) == "SHD between I-essential graphs (pairs) by method · targets unknown"
     assert "95 % bootstrap intervals over problems" in caption_of(figure)
     axes = panels(figure)["er"]
     assert axes.get_title() == "er (n = 10 problems)"

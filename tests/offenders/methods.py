@@ -11,6 +11,7 @@ import os
 import random
 import time
 import warnings
+from abc import abstractmethod
 from typing import Literal
 
 import numpy as np
@@ -79,8 +80,9 @@ class Changed(Honest):
         fitted.estimate = self.changed(fitted.estimate, observed, rng)
         return fitted
 
+    @abstractmethod
     def changed(self, estimate: Estimate, observed: Observed, rng: np.random.Generator) -> Estimate:
-        raise NotImplementedError
+        """What it answers in place of an honest estimate."""
 
 
 def with_edges(estimate: Estimate, edges: FloatArray) -> Estimate:
