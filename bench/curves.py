@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from bench.columns import info, scores_the_graph
-from bench.differences import PairedBoard
+from bench.differences import PairedBoard, how_tested
 from bench.intervals import bootstrap_intervals
 from bench.labels import NOTHING, TRACK_TITLES, format_interval, format_value, short_label, slug, track_order, was_told
+from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
 from bench.statistics import check_metric, check_rows
 from bench.tables import Cell, Column
 
@@ -85,8 +86,8 @@ def curve_board(
         data=numbers,
         notes=(
             "Means over the problems answered at each strength, with 95 % bootstrap intervals. Change: last strength minus "
-            "first over the repetitions answered at both, whose draws are the same but for the factor; * where its interval "
-            "leaves 0.",
+            "first over the repetitions answered at both, whose draws are the same but for the factor.",
+            how_tested(numbers[_changes(numbers) & (numbers["n"] > 0)]),
             *(["† was told the targets."] if told else []),
         ),
         scope={"track": track, "dataset": curve},
@@ -103,7 +104,9 @@ def curve_numbers(rows: pd.DataFrame, metric: str, base: str = "") -> pd.DataFra
     -------
     DataFrame
         One row per method and quantity: ``quantity`` is "at VALUE", "change", or "change beyond that of BASE" (a method's
-        change minus the base's on the same repetitions); ``mean``, ``low``, ``high`` and ``n``.
+        change minus the base's on the same repetitions); ``mean``, ``low``, ``high`` and ``n``. Of changes also ``n_differing``
+        (other than zero), ``p`` of a two-sided test by flips of their signs, and ``p_holm``, corrected for all changes of the
+        frame; NaN without a test.
     """
     check_metric(metric)
     answered = rows[(rows["status"] == "ok") & rows[metric].notna()]
@@ -119,19 +122,27 @@ def curve_numbers(rows: pd.DataFrame, metric: str, base: str = "") -> pd.DataFra
         wanted |= {(m, beyond): change - changes[base] for m, change in changes.items() if m != base}
     values = np.column_stack(list(wanted.values()))
     low, high = bootstrap_intervals(values, keys=[f"{rows['curve'].iloc[0]}/{r}" for r in table.index])
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         [
             {"method": m, "metric": metric, "quantity": quantity}
             | {"mean": float(np.nanmean(v)) if np.isfinite(v).any() else math.nan, "low": a, "high": b}
-            | {"n": int(np.isfinite(v).sum())}
+            | {"n": int(np.isfinite(v).sum()), "n_differing": int((np.isfinite(v) & (v != 0.0)).sum()), "p": sign_flip_p(v)}
             for (m, quantity), v, a, b in zip(wanted, values.T, low, high, strict=True)
         ]
     )
+    changing = _changes(frame)
+    family = int((changing & (frame["n"] > 0)).sum())
+    possible = changing & frame["n_differing"].map(lambda n: smallest_p(n) * family <= LEVEL)
+    return frame.assign(p=frame["p"].where(possible), p_holm=holm(frame["p"].where(possible)))
+
+
+def _changes(numbers: pd.DataFrame) -> pd.Series[bool]:
+    return ~numbers["quantity"].str.startswith(_AT)
 
 
 def _entry(entry: Any, metric: str, *, signed: bool) -> Cell:
     if entry is None or not entry.n:
         return Cell(NOTHING)
-    clear = signed and info(metric).better != "neither" and (entry.low > 0 or entry.high < 0)
+    clear = signed and info(metric).better != "neither" and entry.p_holm <= LEVEL
     interval = format_interval(entry.low, entry.high, metric, signed=signed)
     return Cell(format_value(entry.mean, metric, signed=signed), interval, "*" if clear else "")

@@ -176,11 +176,15 @@ def _difference_notes(rows: pd.DataFrame, found: pd.DataFrame, base: str, n_prob
 
 def tested(found: pd.DataFrame) -> str:
     """What the star means, for how many comparisons, and which were not tested."""
-    compared = found[(found["verdict"] != "first") & (found["n_paired"] > 0)]
+    return how_tested(found[(found["verdict"] != "first") & (found["n_paired"] > 0)])
+
+
+def how_tested(compared: pd.DataFrame) -> str:
+    """The same of a table's comparisons, which have ``n_differing`` and ``p_holm``."""
     family = f"Holm's correction for the {len(compared)} comparisons of this table"
     tested = compared["p_holm"].notna()
-    few = compared.loc[~tested, "n_independent"]
-    pairs = f"{_span(few).strip('()')} independent pairs" if len(few) else ""
+    few = compared.loc[~tested, "n_differing"]
+    pairs = f"{_span(few).strip('()')} independent pairs that differ" if len(few) else ""
     pairs += f", which allow no p below {smallest_p(int(few.max())):.2g}" if pairs else ""
     if not tested.any():
         return f"No test: {family} leaves no chance to {pairs}."

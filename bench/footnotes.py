@@ -17,7 +17,7 @@ import pandas as pd
 from bench.columns import FAILURES, few_shot_column, info, parse_few_shot
 from bench.labels import format_value, short_label
 from bench.paired_tests import LEVEL, POWER, smallest_p
-from bench.statistics import MINIMUM_PAIRS, Comparison
+from bench.statistics import FLOORS, MINIMUM_PAIRS, Comparison
 
 _STATUS_WORDS = {"timeout": "timeout", "out_of_memory": "out of memory", "error": "error", "invalid": "invalid estimate"}
 
@@ -38,7 +38,6 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
     """
     return [
         *_data(rows, comparison.sort_by),
-        *_shared_draws(rows),
         *_ranks(comparison, silent),
         *_tests(comparison),
         *failure_notes(rows),
@@ -48,13 +47,6 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
         *_cut_short(rows),
         *_not_converged(rows),
     ]
-
-
-def _shared_draws(rows: pd.DataFrame) -> list[str]:
-    """That points of a curve are no further problems, where a table pools several."""
-    if "curve" not in rows or not rows["curve"].fillna("").ne("").any() or rows["dataset"].nunique() < 2:
-        return []
-    return ["Points of a curve share their draws: intervals here take them for further problems and are too narrow."]
 
 
 def _data(rows: pd.DataFrame, sort_by: str) -> list[str]:
@@ -113,21 +105,27 @@ def _tests(comparison: Comparison) -> list[str]:
     if len(tested):
         alike = tested[tested["p_holm"] > LEVEL]
         said = ", ".join(f"{m} ({e['p_holm']:.2g}, {e['p_wilcoxon_holm']:.2g})" for m, e in alike.iterrows()) or "none"
-        how = f"sign flips, Wilcoxon; Holm for {len(tested)}; each p ≥ {smallest_p(int(tested['n'].max())):.1g}"
+        least = smallest_p(int(tested["n"].max()))
+        how = f"sign flips, of which {tested['n'].max()} pairs allow p ≥ {least:.1g}, and Wilcoxon; Holm for {len(tested)}"
         parts.append(f"not told from {comparison.first} ({how}): {said}")
+    untested = tests[tests["p_holm"].isna() & tests["n"].ge(MINIMUM_PAIRS)]
+    if len(untested):
+        parts.append(f"no test of {', '.join(map(str, untested.index))}: too few differences for {len(tests)} comparisons")
     measured = tests["detectable"].reindex([m for m in comparison.order if m in tests.index]).dropna()
     if len(measured):
         unsettled = tested.loc[tested["p_holm"] > LEVEL, "needed"]
         needed = [f"{m} {n:.0f}" for m, n in unsettled.items() if math.isfinite(n)]
-        more = f"; problems to find the one seen: {', '.join(needed)}" if needed else ""
+        more = f"; problems, in all, to find the one seen: {', '.join(needed)}" if needed else ""
         size = format_value(float(measured.iloc[0]), comparison.sort_by, more_digits=1)
         parts.append(f"Δ of {measured.index[0]} found with {POWER:.0%} power: {size}{more}")
     if parts:
         notes.append(f"Tests: {'; '.join(parts)}.")
     if ranking.imputed:
-        order = " < ".join(sorted(ranking.imputed, key=lambda m: (ranking.imputed[m], m)))
-        how = f"would be another one: {order}" if ranking.depends_on_failures else "would be the same"
-        notes.append(f"Were failures given the score of {ranking.floor} instead of the last rank, the order {how}.")
+        order = ", ".join(f"{m} {r:.2f}" for m, r in sorted(ranking.imputed.items(), key=lambda x: (x[1], x[0])))
+        how = "would be another one" if ranking.depends_on_failures else "would be the same"
+        notes.append(f"Were failures given the score of {ranking.floor} instead of the last rank, the order {how}: {order}.")
+    elif comparison.summary.loc[comparison.summary["metric"] == comparison.sort_by, "failures"].any() and ranking.mean_rank:
+        notes.append(f"No floor ({', '.join(FLOORS)}) answered every problem: what failures cost in rank is not known.")
     return notes
 
 

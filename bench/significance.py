@@ -11,6 +11,7 @@ import scikit_posthocs
 from scipy import stats
 
 from bench.paired_tests import LEVEL, detectable_difference, holm, pairs_needed, sign_flip_p, smallest_p, wilcoxon_p
+from bench.types import BoolArray
 
 TESTS = ["n", "p", "p_holm", "p_wilcoxon", "p_wilcoxon_holm", "detectable", "needed"]
 
@@ -27,8 +28,9 @@ def against_first(difference: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         By method: ``n`` pairs, two-sided ``p`` by flips of signs and ``p_wilcoxon`` by signed ranks, both also after Holm and
-        missing where n pairs could not reach the level even with the smallest p, ``detectable`` (the smallest mean difference
-        found with probability .8 at Bonferroni's level for the family) and ``needed`` (pairs to find the one observed).
+        missing where so many differences other than zero could not reach the level even with the smallest p, ``detectable``
+        (the smallest mean difference found with probability .8 at Bonferroni's level for the family; missing where n pairs
+        could not reach it) and ``needed`` (pairs, in all, to find the one observed).
     """
     n = difference.notna().sum()
     family = max(int((n > 0).sum()), 1)
@@ -36,12 +38,18 @@ def against_first(difference: pd.DataFrame) -> pd.DataFrame:
     found["n"] = n
     for name in map(str, difference.columns):
         values = difference[name].to_numpy(dtype=np.float64)
-        if n[name] and smallest_p(int(n[name])) * family <= LEVEL:
+        if testable(values[np.isfinite(values)] != 0.0, family):
             found.loc[name, ["p", "p_wilcoxon"]] = sign_flip_p(values), wilcoxon_p(values)
-        found.loc[name, "detectable"] = detectable_difference(values, level=LEVEL / family)
+        if testable(np.isfinite(values), family):
+            found.loc[name, "detectable"] = detectable_difference(values, level=LEVEL / family)
         found.loc[name, "needed"] = pairs_needed(values, level=LEVEL / family)
     found["p_holm"], found["p_wilcoxon_holm"] = holm(found["p"].astype(float)), holm(found["p_wilcoxon"].astype(float))
     return found.astype(dict.fromkeys(TESTS, float)).astype({"n": int})
+
+
+def testable(counting: BoolArray, family: int) -> bool:
+    """Whether as many differences as count, bool (n,), could reach the level among ``family`` comparisons."""
+    return smallest_p(int(counting.sum())) * family <= LEVEL
 
 
 def friedman(ranks: pd.DataFrame) -> tuple[float, pd.DataFrame]:

@@ -14,7 +14,7 @@ The rules, in one place:
   both answered. Costs are compared with a base as ratios (geometric means), since they differ by factors.
 
 - A method is *level* with the first where the interval of its paired difference contains 0, or, on the metric that orders
-  the table, a test of all methods against the first does not tell them apart (``bench.significance``).
+  the table, a test of all methods against the first does not tell them apart, or cannot (``bench.significance``).
 
 It knows nothing of layout (``bench.tables``).
 """
@@ -45,8 +45,9 @@ FLOORS = ("empty", "random")
 KEYS = ["track", "dataset", "problem", "method"]
 
 Verdict = Literal["first", "level", "level_where_answered", "better", "worse", "differs", "too_few"]
-"""How a method's paired difference to the first reads. ``level``: the interval contains 0. ``level_where_answered``: so it
-does, but the method failed on problems that the first answered. ``too_few``: fewer than ``MINIMUM_PAIRS`` pairs."""
+"""How a method's paired difference to the first reads. ``level``: the interval contains 0, or no test tells them apart.
+``level_where_answered``: the same, but the method failed on problems that the first answered. ``too_few``: fewer than
+``MINIMUM_PAIRS`` pairs."""
 
 
 def check_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -198,13 +199,17 @@ def _mean_ranks(methods: Sequence[str], loss: FloatArray) -> dict[str, float]:
 
 
 def rank_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Ranks of the methods of one track on each problem that all of them met, without those that :func:`rank` leaves out."""
+    """Ranks of the methods of one track on each problem that all of them met, without those that :func:`rank` leaves out.
+
+    A row for what was drawn on its own: the points of a curve share one, of their mean ranks.
+    """
     ranking, rows = rank(rows, metric), check_rows(rows)
     value, status = _values(rows, metric), _pivot(rows, "status")
     ranked = [m for m in value.columns if str(m) in ranking.mean_rank]
     met = status[ranked].notna().all(axis=1) & value[ranked].notna().any(axis=1)
     loss = value.loc[met, ranked] * (-1.0 if info(metric).better == "higher" else 1.0)
-    return loss.fillna(np.inf).rank(axis=1)
+    ranks = loss.fillna(np.inf).rank(axis=1)
+    return ranks.groupby(_independent(rows).reindex(ranks.index)).mean()
 
 
 # --- the comparison of all methods ------------------------------------------------------------------------------------
@@ -309,11 +314,13 @@ def compare(
     first = order[0] if ranking.mean_rank else None
 
     draws = _independent(rows)
-    parts = [_summary(status, values[m], m, rankings[m], first, draws, confidence, resamples) for m in metrics]
-    summary = pd.concat(parts, ignore_index=True)
     tests = _tests(values[sort_by], first, draws)
-    untold = (summary["metric"] == sort_by) & (summary["method"].map(tests["p_holm"]) > LEVEL)
-    summary.loc[untold & summary["verdict"].isin(["better", "worse"]), "verdict"] = "level"
+    untold = {sort_by: frozenset(map(str, tests.index[~(tests["p_holm"] <= LEVEL)]))}
+    parts = [
+        _summary(status, values[m], m, rankings[m], first, draws, confidence, resamples, untold.get(m, frozenset()))
+        for m in metrics
+    ]
+    summary = pd.concat(parts, ignore_index=True)
     summary["method"] = pd.Categorical(summary["method"], order)
     summary["metric"] = pd.Categorical(summary["metric"], metrics)
     summary = summary.sort_values(["method", "metric"]).reset_index(drop=True).astype({"method": "str", "metric": "str"})
@@ -343,6 +350,7 @@ def _summary(
     draws: pd.Series[str],
     confidence: float,
     resamples: int,
+    untold: frozenset[str],
 ) -> pd.DataFrame:
     """The part of ``Comparison.summary`` that is about one metric, methods in alphabetical order."""
     strata, keys = _strata_and_keys(value, draws)
@@ -372,8 +380,9 @@ def _summary(
         }
     )
     better = info(metric).better
-    verdicts = (_verdict(e, better, e.method == first, bool(missed[e.method].any())) for e in entries(frame))
-    frame["verdict"] = list(verdicts)
+    frame["verdict"] = [
+        _verdict(e, better, e.method == first, bool(missed[e.method].any()), untold=e.method in untold) for e in entries(frame)
+    ]
     return frame
 
 
@@ -382,12 +391,12 @@ def entries(frame: pd.DataFrame) -> Iterator[Any]:
     return frame.itertuples(index=False)
 
 
-def _verdict(entry: Any, better: str, is_first: bool, failed_where_first_answered: bool) -> Verdict:
+def _verdict(entry: Any, better: str, is_first: bool, failed_where_first_answered: bool, *, untold: bool = False) -> Verdict:
     if is_first:
         return "first"
     if entry.n_paired < MINIMUM_PAIRS or np.isnan(entry.difference_low):
         return "too_few"
-    if entry.difference_low <= 0 <= entry.difference_high:
+    if untold or entry.difference_low <= 0 <= entry.difference_high:
         return "level_where_answered" if failed_where_first_answered else "level"
     if better == "neither":
         return "differs"
@@ -424,9 +433,9 @@ def differences_to(
         One row per method (the base first) and metric: ``method``, ``metric``, ``mean`` and ``base_mean`` (over all that each
         answered), ``scale`` ("difference", or "ratio" for costs), ``effect`` (mean of method minus base; for a ratio the
         geometric mean of method / base) with ``low`` and ``high``, ``n_paired``, ``failures``, ``n_independent`` (pairs that
-        were drawn on their own: the points of a curve are not), ``p`` of a two-sided test by flips of their signs, ``p_holm``
-        (corrected for all methods and metrics of this frame; NaN without a test), and ``verdict``: "first" for the base itself,
-        the rest as for :func:`compare`.
+        were drawn on their own: the points of a curve are not), ``n_differing`` (those that differ), ``p`` of a two-sided
+        test by flips of their signs, ``p_holm`` (corrected for all methods and metrics of this frame; NaN without a test), and
+        ``verdict``: "first" for the base itself, the rest as for :func:`compare`.
 
     Raises
     ------
@@ -459,9 +468,9 @@ def differences_to(
 
 
 def corrected(found: pd.DataFrame) -> FloatArray:
-    """P-values of a whole table after Holm; none where so few pairs could never reach the level among its comparisons."""
+    """P-values of a whole table after Holm; none where so few differences other than zero could never reach the level."""
     compared = (found["verdict"] != "first") & (found["n_paired"] > 0)
-    possible = found["n_independent"].map(lambda n: smallest_p(n) * compared.sum() <= LEVEL) & compared
+    possible = found["n_differing"].map(lambda n: smallest_p(n) * compared.sum() <= LEVEL) & compared
     return holm(found["p"].where(possible.astype(bool)))
 
 
@@ -503,6 +512,7 @@ def _differences(
             "n_paired": difference.notna().sum().to_numpy(),
             "failures": failed.sum().to_numpy(),
             "n_independent": of_draws.notna().sum().to_numpy(),
+            "n_differing": (of_draws.notna() & (of_draws != 0.0)).sum().to_numpy(),
             "p": [sign_flip_p(column) for column in of_draws.to_numpy().T],
         }
     )

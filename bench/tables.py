@@ -143,7 +143,9 @@ class Leaderboard(Board):
 
     def numbers(self) -> pd.DataFrame:
         """A line per method and metric."""
-        frame = self.comparison.summary.copy()
+        comparison = self.comparison
+        tests = comparison.tests.drop(columns="n").rename_axis("method").reset_index().assign(metric=comparison.sort_by)
+        frame = comparison.summary.merge(tests, how="left", on=["method", "metric"])
         for name, value in reversed(self.scope.items()):
             frame.insert(0, name, value)
         for column in ("targets_given", "edge_output", "target_output"):
@@ -318,7 +320,7 @@ def legend(boards: Sequence[Leaderboard]) -> list[str]:
         return []
     verdicts = {v for b in boards for v in b.comparison.verdicts().values()}
     metrics = {m for b in boards for m in b.metrics}
-    level = "; ≈ not distinguishable from it (the interval contains 0 or the test is level)" if "level" in verdicts else ""
+    level = "; ≈ not told from it (the interval contains 0, or no test tells them apart)" if "level" in verdicts else ""
     if "level_where_answered" in verdicts:
         level += "; (≈) so too on what both answered, but failed where the first answered"
     marks = ["† was told the targets"] if any(b.methods["targets_given"].any() for b in boards) else []

@@ -73,7 +73,15 @@ def test_a_board_has_a_column_per_strength_and_marks_clear_changes():
     assert [cell.mark for cell in board.columns()[5].cells] == ["*", "", "*"]
     assert "8 repetitions" in board.title
     assert "hidden cause" in board.title
-    assert to_csv(board).startswith("track,dataset,method,metric,quantity,mean,low,high,n\n")
+    assert to_csv(board).startswith("track,dataset,method,metric,quantity,mean,low,high,n,n_differing,p,p_holm\n")
+
+
+def test_so_few_repetitions_that_no_test_could_reject_get_no_star():
+    """Of three, one in four without any change would leave zero in its interval out."""
+    rows = curve_rows()
+    board = curve_board(rows[rows["repetition"] < 3], "hidden cause", "shd", track="unknown", base="robust")
+    assert {cell.mark for column in board.columns()[4:] for cell in column.cells} == {""}
+    assert "No test:" in " ".join(board.notes)
 
 
 def test_each_curve_of_each_track_has_its_tables_and_who_was_told_is_marked():

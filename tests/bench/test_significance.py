@@ -43,6 +43,50 @@ def test_without_a_chance_there_is_no_test():
     assert (enough["p_holm"] <= 0.05).all()
 
 
+def test_pairs_without_a_difference_give_no_test_a_chance():
+    """Three differences of 23 allow no p below .25; yet with 23 pairs a difference could have been found."""
+    few = pd.DataFrame({"a": [1.0, 2.0, 3.0] + [0.0] * 20, "b": np.arange(23.0) + 1.0})
+    found = against_first(few)
+    assert found.loc["a", ["p", "p_wilcoxon", "p_holm"]].isna().all()
+    assert found["detectable"].notna().all()
+    assert found.loc["b", "p_holm"] <= 0.05
+    assert against_first(few.head(5))["detectable"].isna().all()
+
+
+def test_what_no_test_could_tell_apart_is_marked_as_level():
+    """Seven problems, eight methods, each worse by ten everywhere: 2/2^7 times seven is above .05."""
+    rng = np.random.default_rng(4)
+    scores = {"best": list(rng.normal(size=7))} | {f"m{k}": list(10.0 * (k + 1) + rng.normal(size=7)) for k in range(7)}
+    board = leaderboard(table(scores), track="unknown")
+    assert set(board.comparison.verdicts().values()) == {"first", "level"}
+    notes = " ".join(board.notes)
+    assert "no test of m0, m1, m2, m3, m4, m5, m6: too few differences for 7 comparisons" in notes
+    assert "power" not in notes
+
+
+def test_a_method_that_failed_where_the_first_answered_is_level_only_where_both_answered():
+    rng = np.random.default_rng(5)
+    hard = rng.normal(10, 1, size=7)
+    scores = {"best": list(hard), "frail": [*(hard[:6] + rng.uniform(0.5, 1.0, size=6)), "timeout"]}
+    scores |= {f"bad{k}": list(hard + 9) for k in range(3)}
+    assert compare(table(scores), [SHD], sort_by=SHD).verdicts()["frail"] == "level_where_answered"
+
+
+def test_the_numbers_of_a_board_hold_its_tests():
+    rng = np.random.default_rng(6)
+    board = leaderboard(table({"a": list(rng.normal(size=9)), "b": list(rng.normal(9, 1, size=9))}), track="unknown")
+    numbers = board.numbers().set_index(["method", "metric"])
+    assert numbers.loc[("b", SHD), "p_holm"] == board.comparison.tests.loc["b", "p_holm"] <= 0.05
+
+
+def test_points_of_a_curve_rank_as_the_one_draw_that_they_are():
+    scores = {m: [float(10 * k + r) for r in range(4) for _ in range(3)] for k, m in enumerate("abc")}
+    rows = table(scores)
+    draw = rows["problem"].str.removeprefix("p").astype(int) // 3
+    on_curve = rows.assign(curve="drift", data_seed=draw.astype(str))
+    assert (len(rank_table(rows, SHD)), len(rank_table(on_curve, SHD))) == (12, 4)
+
+
 def test_friedman_and_nemenyi_agree_with_scipy_and_with_the_critical_difference():
     ranks = pd.DataFrame(np.random.default_rng(0).normal([0, 0, 1, 2], 1, size=(20, 4)), columns=list("abcd")).rank(axis=1)
     p, pairs = friedman(ranks)
@@ -67,7 +111,7 @@ def test_ranks_that_hang_on_how_failures_count_are_flagged():
     assert ranking.floor == "empty"
     assert ranking.depends_on_failures
     notes = " ".join(leaderboard(table(scores), track="unknown").notes)
-    assert "given the score of empty instead of the last rank, the order would be another one: frail < steady" in notes
+    assert "given the score of empty instead of the last rank, the order would be another one: frail 1.60, steady 1.60" in notes
     assert not rank(table({"a": [1.0] * 3, "empty": [2.0] * 3}), SHD).imputed
 
 
@@ -78,7 +122,7 @@ def test_notes_name_who_is_not_told_from_the_first_and_what_it_would_take():
     rows = table(scores)
     notes = " ".join(leaderboard(rows, track="unknown").notes)
     assert "not told from" in notes
-    assert "Holm for 2" in notes
+    assert "sign flips, of which 16 pairs allow p ≥ 5e-05, and Wilcoxon; Holm for 2" in notes
     assert "bad (" not in notes
     assert re.search(r"Δ of (alike|best) found with 80% power: 0\.\d+", notes)  # of the next best, whatever the others scatter
     found = compare(rows, [SHD], sort_by=SHD)
