@@ -15,9 +15,13 @@ EDGE_RESTART, TARGET_RESTART = 2.0, -3.0
 """Logits given an order: all predecessors are likely parents, with which a mechanism is invariant, and few variables are
 targets."""
 
-LARGEST_LOGIT, SMALLEST_EDGE_LOGIT = 5.0, -14.0
-"""Logits stay between these, those of targets between plus and minus the largest: a gate further out takes long to come back.
-Edges may be less likely than targets, or closed gates together would be more cyclic than is tolerated."""
+LARGEST_EDGE_LOGIT, SMALLEST_EDGE_LOGIT = 14.0, -14.0
+"""Edges are drawn for every sample: at a logit of 5 one sample in 150 would lose a parent, and where noise is small that costs
+more than ancestors in its place, which then look like parents. Below, closed gates together must not be more cyclic than is
+tolerated."""
+
+LARGEST_TARGET_LOGIT = 5.0
+"""Those of targets stay between plus and minus this: a gate further out takes long to come back."""
 
 
 class Gates:
@@ -70,8 +74,8 @@ class Gates:
 
     def clamp(self) -> None:
         """Bring the logits back between their bounds."""
-        self.edge_logits.data.clamp_(SMALLEST_EDGE_LOGIT, LARGEST_LOGIT)
-        self.target_logits.data.clamp_(-LARGEST_LOGIT, LARGEST_LOGIT)
+        self.edge_logits.data.clamp_(SMALLEST_EDGE_LOGIT, LARGEST_EDGE_LOGIT)
+        self.target_logits.data.clamp_(-LARGEST_TARGET_LOGIT, LARGEST_TARGET_LOGIT)
 
     def start(self, edge_logit: float, target_logit: float) -> None:
         """Give all gates of a kind the same logit; they have 0 when they are made."""

@@ -51,7 +51,7 @@ class Schedule:
     window : int
         Steps between two looks at the objective.
     settle : int
-        Steps that the gates get, at least, once the order is fixed.
+        Steps that the gates get, at least, once the order is fixed; meanwhile the learning rate of weights falls.
     gate_rate, weight_rate : float
         Learning rates.
     growth : float
@@ -110,8 +110,11 @@ class Outcome:
 TOLERATED_CYCLICITY = 1e-2
 """Of the edge gates; less than open gates and cycles can have together, and far more than a DAG with gates at their bounds."""
 
+LAST_RATE = 0.1
+"""Share of the learning rate of weights that is left when the gates have settled; it falls evenly until then."""
+
 LAST_WINDOWS = 40
-"""Most windows for the gates to come to rest, once the order is fixed."""
+"""Most windows more for the gates to come to rest."""
 
 
 class Training:
@@ -182,14 +185,14 @@ class Training:
         self.gates.keep_to(order)
         self.multiplier = self.penalty = 0.0
         schedule, since = self.schedule, self.n_steps
-        for objective in self._windows(LAST_WINDOWS * schedule.window):
+        for objective in self._windows(schedule.settle + LAST_WINDOWS * schedule.window, falling=True):
             at_rest, self.objective = objective > self.objective - schedule.tolerance, objective
             if at_rest and self.n_steps > since + schedule.settle:
                 return True
         return False
 
-    def _windows(self, n_steps: int) -> Iterator[float]:
-        """Mean objective of each window of steps, until the steps or the budget are spent."""
+    def _windows(self, n_steps: int, *, falling: bool = False) -> Iterator[float]:
+        """Mean objective of each window of steps, until the steps or the budget are spent; weights may learn ever slower."""
         import torch
 
         gates = [g for g in (self.gates.edge_logits, self.gates.target_logits) if g.requires_grad]
@@ -202,6 +205,8 @@ class Training:
         for step in range(n_steps):
             if self.budget.expired:
                 return
+            if falling and weights:
+                optimiser.param_groups[1]["lr"] = rates.weight_rate * max(LAST_RATE, 1.0 - step / rates.settle)
             optimiser.zero_grad()
             objective = self._objective()
             torch.autograd.backward(objective)
