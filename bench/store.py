@@ -30,7 +30,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,9 +45,9 @@ from bench import registry
 from bench.errors import BenchError, InputError
 from bench.files import beside, remove_folder, write_atomic
 from bench.seeds import canonical
-from bench.types import Environment, Estimate, HeldOut, Observed, Problem, Result, Truth
+from bench.types import Environment, Estimate, FloatArray, HeldOut, Observed, Problem, Result, Truth
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of record.json and the npz layout; readers accept every version up to this one."""
 
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -182,9 +183,15 @@ def write_frame(path: Path, frame: pd.DataFrame) -> Path:
     return write_atomic(path, buffer.getvalue())
 
 
-def _npz(arrays: Mapping[str, Any]) -> bytes:
+def _npz(arrays: Mapping[str, Any], *, as_they_are: Collection[str] = ()) -> bytes:
+    """An npz file, compressed but for some arrays."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_STORED if name in as_they_are else zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 
@@ -307,7 +314,10 @@ def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | 
     }
     try:
         if result is not None:
-            write_atomic(temporary / "result.npz", _npz(_result_arrays(result)))
+            arrays = _result_arrays(result)
+            # Compressing densities would take as long as a fit, and saves a third.
+            densities = [name for name in arrays if name.startswith(_DENSITY) and not name.endswith(_PLACES)]
+            write_atomic(temporary / "result.npz", _npz(arrays, as_they_are=densities))
         write_atomic(temporary / "record.json", json.dumps(stamped, indent=1, default=str))
         _put(temporary, run, cell)
     finally:
@@ -408,11 +418,37 @@ def _result_arrays(result: Result) -> dict[str, npt.NDArray[Any]]:
     for size, estimate in result.adapted.items():
         arrays |= _estimate_arrays(estimate, f"adapted_{size}_")
     for h, density in enumerate(result.held_out_log_density or ()):
-        arrays[f"density_{h}"] = density
+        arrays[f"{_DENSITY}{h}"], arrays[f"{_DENSITY}{h}{_PLACES}"] = _distinct(density)
     arrays["cost"] = np.array([result.fit_seconds, result.adapt_seconds, result.peak_rss_mb, result.cut_short])
     if result.converged is not None:
         arrays["converged"] = np.array(result.converged)
     return arrays
+
+
+_DENSITY, _PLACES = "density_", "_places"
+
+
+def _distinct(density: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Each log density of query samples once, float64 (r, m), and where it stands for graph samples and variables, (S, d).
+
+    Graph samples share most parent sets, and so most densities.
+    """
+    n_graphs, n_samples, d = density.shape
+    place_of: dict[bytes, int] = {}
+    distinct: list[FloatArray] = []
+    places = np.empty((n_graphs, d), dtype=np.int64)
+    for s, i in np.ndindex(n_graphs, d):
+        column = np.ascontiguousarray(density[s, :, i])
+        places[s, i] = place_of.setdefault(column.tobytes(), len(distinct))
+        if places[s, i] == len(distinct):
+            distinct.append(column)
+    return np.array(distinct, dtype=np.float64).reshape(len(distinct), n_samples), places
+
+
+def _density(arrays: Mapping[str, npt.NDArray[Any]], h: int) -> FloatArray:
+    """Of held-out environment h, float64 (S, m, d); files of earlier versions hold it whole."""
+    stored, places = arrays[f"{_DENSITY}{h}"], arrays.get(f"{_DENSITY}{h}{_PLACES}")
+    return stored if places is None else np.ascontiguousarray(stored[places].transpose(0, 2, 1))
 
 
 def _estimate(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Estimate:
@@ -423,12 +459,12 @@ def _estimate(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Estimate:
 
 
 def _result(arrays: Mapping[str, npt.NDArray[Any]], record: Mapping[str, Any]) -> Result:
-    n_densities = sum(name.startswith("density_") for name in arrays)
+    n_densities = sum(name.startswith(_DENSITY) and not name.endswith(_PLACES) for name in arrays)
     fit_seconds, adapt_seconds, peak_rss_mb, cut_short = arrays["cost"]
     return Result(
         estimate=_estimate(arrays, ""),
         adapted={int(size): _estimate(arrays, f"adapted_{size}_") for size in arrays["sizes"]},
-        held_out_log_density=tuple(arrays[f"density_{h}"] for h in range(n_densities)) or None,
+        held_out_log_density=tuple(_density(arrays, h) for h in range(n_densities)) or None,
         fit_seconds=float(fit_seconds),
         adapt_seconds=float(adapt_seconds),
         peak_rss_mb=float(peak_rss_mb),

@@ -1,5 +1,6 @@
 """Results on disk: exact, whole or not at all, and keyed by everything that their numbers depend on."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -63,6 +64,17 @@ def test_a_result_comes_back_exactly(tmp_path, converged):
     assert _same(cell.result, _result(converged))
     assert cell.record["schema_version"] == store.SCHEMA_VERSION
     assert cell.record["machine"]["python"]
+
+
+def test_densities_that_graph_samples_share_are_stored_once(tmp_path):
+    """Four samples of two graphs: half of the densities, whole in bytes since compressing them takes longer than a fit."""
+    result = _result()
+    of_two = np.repeat(np.random.default_rng(1).normal(size=(2, 1000, 3)), 2, axis=0)
+    shared = dataclasses.replace(result, held_out_log_density=(of_two, of_two[:, :5]))
+    store.save_cell(tmp_path, "abc", {"status": "ok"}, shared)
+    assert _same(store.load_cell(tmp_path, "abc").result, shared)
+    size = (store.cell_path(tmp_path, "abc") / "result.npz").stat().st_size
+    assert of_two.nbytes / 2 < size < of_two.nbytes / 2 + 10_000
 
 
 def test_a_bare_result_comes_back_exactly(tmp_path):
