@@ -1,7 +1,7 @@
 """Files that earlier versions wrote are read for ever: one problem and one cell of each schema, as committed.
 
-``stored_run_1`` was written by ``store.save_problem`` and ``store.save_cell`` at schema version 1, ``stored_run_2``, the same problem
-and result, at version 2. When the schema moves, add a folder; never write an old one anew.
+``stored_run_1`` was written by ``store.save_problem`` and ``store.save_cell`` at schema version 1, ``stored_run_2``, the
+same problem and result, at version 2. When the schema moves, add a folder; never write an old one anew.
 """
 
 from pathlib import Path
