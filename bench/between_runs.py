@@ -17,6 +17,7 @@ from bench.labels import TRACK_TITLES, slug, track_order
 from bench.regression.baseline import CELL, distinct
 from bench.statistics import check_metric, corrected, differences_to
 from bench.tables import Cell, Column
+from bench.texts import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +108,7 @@ def _board(a: pd.DataFrame, b: pd.DataFrame, track: str, methods: list[str], met
     n = len(a[PROBLEM].drop_duplicates().merge(b[PROBLEM].drop_duplicates()))
     return PairedBoard(
         name=f"runs-{slug(track)}",
-        title=f"{TRACK_TITLES.get(track, track)} · B minus A · {n} problem{'s' * (n != 1)}",
+        title=f"{TRACK_TITLES.get(track, track)} · B minus A · {counted(n, 'problem')}",
         shown=tuple(columns),
         data=data,
         notes=(
@@ -128,7 +129,7 @@ def _changed(both: pd.DataFrame) -> pd.DataFrame:
 def _notes(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame) -> Iterator[str]:
     ran = both[(both["cell_a"] != "") & (both["cell_b"] != "")]
     same = int((ran["cell_a"] == ran["cell_b"]).sum())
-    yield f"{same} of {len(ran)} cells have the same hash in both, so that nothing they depend on has changed."
+    yield f"The same hash in both, so that nothing they depend on has changed: {same} of {counted(len(ran), 'cell')}."
     for run, mine, other in (("A", a, b), ("B", b, a)):
         alone = mine[CELL].merge(other[CELL], how="left", indicator=True)
         alone = alone[alone["_merge"] == "left_only"]
@@ -138,4 +139,4 @@ def _notes(a: pd.DataFrame, b: pd.DataFrame, both: pd.DataFrame) -> Iterator[str
             if (only := sorted(set(mine[what].astype(str)) - set(other[what].astype(str))))
         ]
         if len(alone):
-            yield f"{len(alone)} rows are in {run} alone and are not compared{': ' if names else ''}{'; '.join(names)}."
+            yield f"In {run} alone and not compared: {'; '.join([counted(len(alone), 'row'), *names])}."

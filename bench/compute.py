@@ -26,6 +26,7 @@ from bench.plan import PlannedCell, soft_budget
 from bench.preprocessing import Prepared, prepare
 from bench.seeds import derive_seed
 from bench.suites import Preprocessing, Suite
+from bench.texts import counted
 from bench.types import Environment, Estimate, Observed, Problem, Result, all_converged
 
 
@@ -210,7 +211,7 @@ class _Steps:
                 rows.append(None)
                 continue
             seed = derive_seed("adapt", self.plan.method_seed, size, h)
-            answer = self._call(f"adapt to {size} samples", "adapt", Observed((held_out.environment(size),)), seed)
+            answer = self._call(f"adapt to {counted(size, 'sample')}", "adapt", Observed((held_out.environment(size),)), seed)
             rows.append(self._with_targets(answer))
             self._charge()
         return _stacked(fitted, rows)
@@ -220,7 +221,7 @@ class _Steps:
         new: tuple[Environment, ...] = tuple(e for e in environments if e is not None)
         training = self.problem.observed.without_targets().environments
         seed = derive_seed("refit", self.plan.method_seed, size)
-        estimate = self._fit(self._told((*training, *new)), seed, f"refit with {size} samples")
+        estimate = self._fit(self._told((*training, *new)), seed, f"refit with {counted(size, 'sample')}")
         self._charge()
         answers = iter(range(len(training), len(training) + len(new)))
         return _stacked(fitted, [None if e is None else _row(estimate, next(answers)) for e in environments])

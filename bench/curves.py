@@ -20,6 +20,7 @@ from bench.labels import NOTHING, TRACK_TITLES, format_interval, format_value, s
 from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
 from bench.statistics import check_metric, check_rows
 from bench.tables import Cell, Column
+from bench.texts import counted
 
 METRICS_OF_CURVES = ("shd", "target_average_precision")
 
@@ -81,7 +82,7 @@ def curve_board(
     where = f"{short_label(metric)} along {rows['factor'].iloc[0]}"
     return PairedBoard(
         name="-".join(slug(part) for part in ("curve", track, curve, metric)),
-        title=f"{TRACK_TITLES.get(track, track)} · {curve} · {where} · {n} repetition{'s' * (n != 1)}",
+        title=f"{TRACK_TITLES.get(track, track)} · {curve} · {where} · {counted(n, 'repetition')}",
         shown=tuple(columns),
         data=numbers,
         notes=(

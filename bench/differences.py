@@ -18,6 +18,7 @@ from bench.labels import ARROWS, NOTHING, TRACK_TITLES, format_interval, format_
 from bench.paired_tests import LEVEL, smallest_p
 from bench.statistics import check_rows, differences_to, metrics_of, shares
 from bench.tables import Board, Cell, Column
+from bench.texts import counted
 
 COMPARED_FIRST = ("shd", "edge_average_precision", "target_f1")
 COMPARED_LAST = (
@@ -122,8 +123,8 @@ def difference_board(
         Column(difference_head(m), tuple(effect_cell(keyed[method, m]) for method in methods), metric=m) for m in metrics
     ]
     datasets = sorted(map(str, ran["dataset"].unique()))
-    where = "; ".join(datasets) if len(datasets) <= 3 and not family else f"{len(datasets)} datasets"
-    title = (TRACK_TITLES.get(track, track), f"difference to {base}", family, where, _problems(n_problems))
+    where = "; ".join(datasets) if len(datasets) <= 3 and not family else counted(len(datasets), "dataset")
+    title = (TRACK_TITLES.get(track, track), f"difference to {base}", family, where, counted(n_problems, "problem"))
     return PairedBoard(
         name="-".join(slug(part) for part in ("difference", track, family and f"family-{family}", dataset) if part),
         title=" · ".join(part for part in title if part),
@@ -181,7 +182,7 @@ def tested(found: pd.DataFrame) -> str:
 
 def how_tested(compared: pd.DataFrame) -> str:
     """The same of a table's comparisons, which have ``n_differing`` and ``p_holm``."""
-    family = f"Holm's correction for the {len(compared)} comparisons of this table"
+    family = f"Holm's correction for the {counted(len(compared), 'comparison')} of this table"
     tested = compared["p_holm"].notna()
     few = compared.loc[~tested, "n_differing"]
     pairs = f"{_span(few).strip('()')} independent pairs that differ" if len(few) else ""
@@ -194,10 +195,6 @@ def how_tested(compared: pd.DataFrame) -> str:
 
 def _span(counts: pd.Series[int]) -> str:
     return f"({counts.min()})" if counts.min() == counts.max() else f"({counts.min()} to {counts.max()})"
-
-
-def _problems(n: int) -> str:
-    return f"{n} problem{'s' * (n != 1)}"
 
 
 # --- one track as a share of another ----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from bench.columns import FAILURES, few_shot_column, info, parse_few_shot
 from bench.labels import format_value, short_label
 from bench.paired_tests import LEVEL, POWER, smallest_p
 from bench.statistics import FLOORS, MINIMUM_PAIRS, Comparison
+from bench.texts import counted
 
 _STATUS_WORDS = {"timeout": "timeout", "out_of_memory": "out of memory", "error": "error", "invalid": "invalid estimate"}
 
@@ -84,7 +85,7 @@ def _ranks(comparison: Comparison, silent: Sequence[str]) -> list[str]:
     if not ranked:
         notes.append(f"No method is ranked: {info(sort_by).label} has no value on a problem that every method met.")
     elif ranked < comparison.n_problems:
-        notes.append(f"Ranks are over the {ranked} problems that every ranked method met and at least one answered.")
+        notes.append(f"Ranks are over the {counted(ranked, 'problem')} that every ranked method met and at least one answered.")
     sorted_by = comparison.summary[comparison.summary["metric"] == sort_by]
     few = sorted_by[(sorted_by["verdict"] == "too_few") & (sorted_by["n_paired"] > 0)]
     if len(few):
@@ -145,7 +146,7 @@ def _skipped(rows: pd.DataFrame) -> list[str]:
     n_problems, methods = rows.groupby(["dataset", "problem"]).ngroups, set(rows["method"])
     fates: dict[str, set[str]] = {}
     for method, of_method in skipped.groupby("method", sort=True):
-        on = "" if len(of_method) == n_problems else f" on {len(of_method)} of {n_problems} problems"
+        on = "" if len(of_method) == n_problems else f" on {len(of_method)} of {counted(n_problems, 'problem')}"
         fates.setdefault(f"{on}{_why(of_method)}", set()).add(str(method))
     parts = [f"{'every method' if who == methods else ', '.join(sorted(who))}{fate}" for fate, who in fates.items()]
     return [f"Skipped: {'; '.join(parts)}."] if parts else []
@@ -180,7 +181,7 @@ def _undefined(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
         scored, able = set(problem[value.notna()]), set(answered.loc[value.notna(), "method"])
         without = problem.nunique() - len(scored)
         if without and scored:
-            nobody.setdefault(f"on {without} of {problem.nunique()} problems", []).append(short_label(metric))
+            nobody.setdefault(f"on {without} of {counted(problem.nunique(), 'problem')}", []).append(short_label(metric))
         here = answered[value.isna() & problem.isin(scored) & answered["method"].isin(able)]
         if len(here):
             who = f"of {_counted(Counter(here['method']))}{_undefined_reason(here, metric)}"

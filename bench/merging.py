@@ -25,6 +25,7 @@ from bench.provenance import SOURCE
 from bench.regression.baseline import CELL
 from bench.report import read_rows
 from bench.suites import SUITE_FILE, DatasetItem, MethodItem, Suite, load_suite, save_suite
+from bench.texts import counted
 from bench.types import Capabilities
 
 _OF_A_PART = ("description", "repetitions", "plugins", "datasets", "methods", "base")
@@ -195,7 +196,7 @@ def _conflicts(parts: Sequence[_Part], candidates: pd.DataFrame) -> Iterator[str
                 ends = f"{kept['status']} in {parts[kept['part']].run}, {other['status']} in {parts[other['part']].run}"
                 found.setdefault(kind, []).append(f"{where}: {ends}")
     for kind, lines in found.items():
-        yield f"{len(lines)} row{'s' * (len(lines) != 1)} {kind}; first {lines[0]}."
+        yield f"{counted(len(lines), 'row')} {kind}; first {lines[0]}."
 
 
 def _conflict(parts: Sequence[_Part], kept: Mapping[Any, Any], other: Mapping[Any, Any]) -> str:

@@ -23,6 +23,7 @@ from bench.graphs import is_acyclic
 from bench.preprocessing import Prepared, prepare
 from bench.seeds import derive_seed, method_seed
 from bench.suites import DatasetItem, MethodItem, Preprocessing, Suite
+from bench.texts import counted
 from bench.types import Capabilities, Problem, Truth
 
 
@@ -103,14 +104,6 @@ def _not_with_data(capabilities: Capabilities, known: Mapping[str, Any]) -> str:
     if capabilities.needs_more_samples_than_variables and n_samples <= d:
         return f"needs more samples than variables, and the problem has {counted(n_samples, 'sample')} of {d}"
     return ""
-
-
-def counted(n: int, what: str) -> str:
-    """
-    >>> counted(1, "sample"), counted(2, "sample")
-    ('1 sample', '2 samples')
-    """
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _not_installed(capabilities: Capabilities) -> str:

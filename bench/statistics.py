@@ -34,6 +34,7 @@ from bench.errors import InputError, UnknownName
 from bench.intervals import CONFIDENCE, RESAMPLES, FloatArray, bootstrap_intervals, ratio_interval
 from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
 from bench.significance import against_first
+from bench.texts import counted
 
 MINIMUM_PAIRS = 6
 """Fewer paired problems cannot tell two methods apart at the 5 % level: with 5, all differences share a sign with
@@ -173,7 +174,7 @@ def _rank(value: pd.DataFrame, status: pd.DataFrame, metric: str) -> Ranking:
     skipped = (status == "skipped") & np.asarray(scored)[:, None]
     silent = answered.any() & ~value.notna().any()
     unranked = {
-        str(m): f"skipped on {int(skipped[m].sum())} of {int(scored.sum())} problems"
+        str(m): f"skipped on {int(skipped[m].sum())} of {counted(int(scored.sum()), 'problem')}"
         if skipped[m].any()
         else f"{info(metric).label} undefined wherever it answered"
         for m in status.columns

@@ -26,6 +26,7 @@ from bench.errors import UnknownName
 from bench.footnotes import footnotes
 from bench.labels import NOTHING, SORT_BY, TRACK_TITLES, format_interval, format_value, head, short_label, slug
 from bench.statistics import Comparison, check_rows, compare
+from bench.texts import counted
 
 DEFAULT_METRICS = (
     "shd_interventional",
@@ -220,8 +221,8 @@ def leaderboard(
     notes += ["Scores of the graph are left out: every method was told it."] if told else []
     notes += [f"Left out, as no method has a value: {', '.join(unvalued)}."] if unvalued else []
     datasets = sorted(map(str, rows["dataset"].unique()))
-    where = "; ".join(datasets) if len(datasets) <= 3 and not family else f"{len(datasets)} datasets"
-    count = f"{comparison.n_problems} problem{'s' * (comparison.n_problems != 1)}"
+    where = "; ".join(datasets) if len(datasets) <= 3 and not family else counted(len(datasets), "dataset")
+    count = counted(comparison.n_problems, "problem")
     return Leaderboard(
         name="-".join(slug(part) for part in ("leaderboard", track, family and f"family-{family}", dataset, subject) if part),
         title=" · ".join(part for part in (TRACK_TITLES.get(track, track), subject, family, where, count) if part),

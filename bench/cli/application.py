@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from bench import registry, runner
 from bench.suites import Suite, load_suite
+from bench.texts import counted
 
 
 class _Alphabetical(TyperGroup):
@@ -99,7 +100,7 @@ def resumable(directory: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         kept = len([p for p in directory.glob("cells/*/record.json") if not p.parent.name.startswith(".")])
-        print(f"\nstopped; {kept} finished cells are kept in {relative_path(directory)}", file=sys.stderr)
+        print(f"\nstopped; {counted(kept, 'finished cell')} kept in {relative_path(directory)}", file=sys.stderr)
         print(f"resume with: {name_of_program()} {shlex.join(sys.argv[1:])}", file=sys.stderr)
         raise typer.Exit(130) from None
     finally:

@@ -18,8 +18,8 @@ from bench.diagnostics import Diagnosis, diagnose
 from bench.effects import summary
 from bench.errors import InputError, MissingData, UnknownName
 from bench.labels import slug
-from bench.plan import counted
 from bench.plots.problem import write_problem_plots
+from bench.texts import counted
 
 DEFAULT_OUTPUT = Path("results") / "datasets"
 

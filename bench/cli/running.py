@@ -31,6 +31,7 @@ from bench.plan import pending
 from bench.progress import watching
 from bench.statistics import check_metric
 from bench.suites import Suite
+from bench.texts import counted
 
 
 @app.command()
@@ -88,7 +89,7 @@ def leaderboard(
     files = _run(console, specification, directory, jobs or available_cores(), retry_failed=retry_failed, scheduler=scheduler)
     if publish is not None:
         written = report.publish(directory, publish.resolve(), files)
-        console.print(f"{len(written)} files to be committed: {relative_path(publish.resolve())}", soft_wrap=True)
+        console.print(f"{counted(len(written), 'file')} to be committed: {relative_path(publish.resolve())}", soft_wrap=True)
 
 
 def _run(
@@ -109,7 +110,8 @@ def _run(
     failed = int(rows["status"].isin(FAILURES).sum())
     if failed:
         console.print(
-            f"{failed} of {len(rows)} rows failed; see them with: {name_of_program()} show --failed {relative_path(directory)}",
+            f"{failed} of {counted(len(rows), 'row')} failed; see them with: {name_of_program()} show --failed "
+            f"{relative_path(directory)}",
             soft_wrap=True,
         )
     return files
@@ -158,7 +160,10 @@ def _print_cells(console: Console, suite: Suite, directory: Path, retry_failed: 
         what = f"skipped: {cell.skipped}" if cell.skipped else ("run" if cell.cell in waiting else f"stored: {status}")
         table.add_row(cell.track, cell.problem.dataset.label, str(cell.problem.repetition), cell.method.label, what)
     console.print(table)
-    console.print(f"{len(planned)} rows, {len(waiting)} cells to compute in {relative_path(directory)}", soft_wrap=True)
+    console.print(
+        f"{counted(len(planned), 'row')}, {counted(len(waiting), 'cell')} to compute in {relative_path(directory)}",
+        soft_wrap=True,
+    )
 
 
 def _print_tuning(console: Console, found: tuning.Tuning) -> None:

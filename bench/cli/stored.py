@@ -23,8 +23,8 @@ from bench.cli.application import (
     relative_path,
 )
 from bench.columns import FAILURES
-from bench.plan import counted
 from bench.provenance import SOURCE
+from bench.texts import counted
 
 SHOWN = 20
 """Cells of another status that are listed; of more only the number is said."""
@@ -89,9 +89,7 @@ def merge(
     console.print(f"{counted(len(found.rows), 'row')} of {counted(len(runs), 'run')} merged into {where}", soft_wrap=True)
     if found.missing:
         resume = f"{name_of_program()} run {where}/suite.yaml --output {where}"
-        console.print(
-            f"{counted(found.missing, 'row')} of the suite are in none of them; compute with: {resume}", soft_wrap=True
-        )
+        console.print(f"none of them has {counted(found.missing, 'row')} of the suite; compute with: {resume}", soft_wrap=True)
     console.print(f"tables and plots: {name_of_program()} report {where}", soft_wrap=True)
 
 

@@ -15,6 +15,7 @@ from bench.columns import FAILURES, WRONG_PAIRS, info
 from bench.labels import TRACK_TITLES, format_value, short_label, track_order
 from bench.plots import Plots
 from bench.tables import DEFAULT_METRICS, Board, Cell, Column, Leaderboard, legend
+from bench.texts import counted
 
 MOST_FAILURES = 200
 """Failures that are listed one by one; the table of all rows has the others."""
@@ -172,7 +173,7 @@ def _of_single_problems(plots: Plots) -> list[Path]:
 def _not_held(plots: Plots) -> list[str]:
     """Pictures that are files but not part of the page."""
     n = len(_of_single_problems(plots)) - MOST_SINGLE_PROBLEMS
-    return [f"edge probabilities of {n} further problems (in the folder plots)"] if n > 0 else []
+    return [f"edge probabilities of {counted(n, 'further problem')} (in the folder plots)"] if n > 0 else []
 
 
 def _inside(path: Path) -> str:

@@ -15,6 +15,7 @@ from bench.paired_tests import LEVEL
 from bench.plots.style import NothingToPlot, Style, framed_figure, look, method_styles, track_title
 from bench.significance import friedman
 from bench.statistics import MINIMUM_PAIRS, rank_table
+from bench.texts import counted
 
 
 def plot_critical_difference(
@@ -39,12 +40,12 @@ def plot_critical_difference(
     """
     ranks = rank_table(rows[(rows["track"] == track)], metric)
     if len(ranks) < MINIMUM_PAIRS or ranks.shape[1] < 3:
-        raise NothingToPlot(f"{ranks.shape[1]} methods are ranked on {len(ranks)} problems")
+        raise NothingToPlot(f"ranked are {counted(ranks.shape[1], 'method')} on {counted(len(ranks), 'problem')}")
     looks = styles or method_styles(rows["method"])
     p, pairs = friedman(ranks)
     caption = (
-        f"Mean ranks over {len(ranks)} problems that all met; 1 is best, failures rank last. Friedman's test of equal ranks: "
-        f"p = {p:.2g}. Bars join methods that Nemenyi's test of all pairs does not tell apart (p > {LEVEL:g})."
+        f"Mean ranks over {counted(len(ranks), 'problem')} that all met; 1 is best, failures rank last. Friedman's test "
+        f"of equal ranks: p = {p:.2g}. Bars join methods that Nemenyi's test of all pairs does not tell apart (p > {LEVEL:g})."
     )
     title = f"Critical differences of {info(metric).label} · {track_title(track)}"
     with look(), matplotlib.rc_context({"axes.grid": False}):

@@ -18,6 +18,7 @@ from bench.paired_tests import LEVEL
 from bench.plots.data import remarks, rows_of_track
 from bench.plots.style import GREY, NothingToPlot, framed_figure, look, track_title, wrapped
 from bench.statistics import differences_to, entries
+from bench.texts import counted
 
 _DARK = "#332288"
 _WORD = {"lower": "\N{LEFTWARDS ARROW} better", "higher": "better \N{RIGHTWARDS ARROW}", "neither": ""}
@@ -54,7 +55,7 @@ def plot_differences(rows: pd.DataFrame, base: str, *, track: str, order: Sequen
         raise NothingToPlot(f"nothing was answered by {base} and another method alike")
     methods = [m for m in dict.fromkeys([*order, *found["method"]]) if m in set(found["method"])]
     n = ran.groupby(["dataset", "problem"]).ngroups
-    title = f"Difference to {base} · {track_title(track)} · {n} problem{'s' * (n != 1)}"
+    title = f"Difference to {base} · {track_title(track)} · {counted(n, 'problem')}"
     caption = (
         "Mean over the problems that both answered, with 95\N{NO-BREAK SPACE}% bootstrap intervals over problems; "
         f"times as ratios of geometric means. Filled: p ≤ {LEVEL:g} by sign flips after Holm's correction for the table of "

@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from bench.errors import InputError
 from bench.plots.data import drawn
 from bench.plots.style import NothingToPlot, framed_figure, look, n_columns_of, track_title, wrapped
+from bench.texts import counted
 
 MAX_HEAT_MAPS = 7
 """Methods in one figure beside the truth; further ones are named in the caption."""
@@ -68,9 +69,10 @@ def plot_edges(edges: pd.DataFrame, *, track: str, order: Sequence[str] = (), ma
 
 def _caption(edges: pd.DataFrame, truth: pd.DataFrame, known: bool, cut: Sequence[str]) -> str:
     first, d = edges.iloc[0], len(truth)
-    parts = [f"One problem: {first['dataset']}, repetition {first['repetition']}, {d} variables. Row: cause; column: effect."]
+    drawn = f"{first['dataset']}, repetition {first['repetition']}, {counted(d, 'variable')}"
+    parts = [f"One problem: {drawn}. Row: cause; column: effect."]
     if known:
-        parts.append(f"Frames: the {int((truth == 1).sum().sum())} true edges.")
+        parts.append(f"Frames: {counted(int((truth == 1).sum().sum()), 'true edge')}.")
         if _is_ordered(truth):
             parts.append("Variables in a causal order of the truth, so edges below the diagonal point backwards.")
         unscored = int(truth.isna().to_numpy().sum()) - d

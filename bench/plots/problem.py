@@ -26,6 +26,7 @@ from matplotlib.path import Path as Curve
 from bench.plots.files import Plots, save
 from bench.plots.layered import Layout, layered
 from bench.plots.style import GREY, NothingToPlot, framed_figure, look, panels, wrapped
+from bench.texts import counted
 from bench.types import Problem
 
 COLOURS = {"target": "#D55E00", "descendant": "#0072B2", "other": GREY, "not a target": GREY, "": "#0072B2"}
@@ -69,10 +70,6 @@ def write_problem_plots(problem: Problem, effects: pd.DataFrame, directory: Path
     return Plots(tuple(written), tuple(left_out))
 
 
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
-
-
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 
@@ -91,12 +88,12 @@ def plot_graph(problem: Problem, title: str) -> Figure:
     longest = max(map(len, problem.variable_names))
     unit, layer = 0.28 + 0.075 * longest, 0.62 if layout.n_layers < 10 else 0.5  # inches
     hits = None if truth.targets is None else truth.targets.sum(axis=0)
-    caption = f"{_counted(problem.observed.n_variables, 'variable')}, {_counted(int(truth.adjacency.sum()), 'edge')}. "
+    caption = f"{counted(problem.observed.n_variables, 'variable')}, {counted(int(truth.adjacency.sum()), 'edge')}. "
     caption += "Causes above their effects." if _points_down(layout) else "Dashed edges close a cycle and point upwards."
     if hits is not None and hits.any():
-        caption += f" Filled: targets, the darker the more of {_counted(problem.observed.n_environments, 'environment')}."
+        caption += f" Filled: targets, the darker the more of {counted(problem.observed.n_environments, 'environment')}."
     unscored = int((~truth.scored).sum() - len(truth.scored)) // 2
-    caption += f" {_counted(unscored, 'pair')} of which nothing is known are not scored." if unscored else ""
+    caption += f" {counted(unscored, 'pair')} of which nothing is known are not scored." if unscored else ""
     with look(), matplotlib.rc_context(sns.axes_style("white")):
         figure = framed_figure(
             max(4.6, unit * layout.width + 0.3), layer * layout.n_layers + 0.25, f"True graph · {title}", caption
@@ -163,7 +160,7 @@ def plot_marginals(problem: Problem, title: str) -> Figure:
         "blue: the rest."
     )
     hidden = [
-        _counted(n - MAX_PANELS, what)
+        counted(n - MAX_PANELS, what)
         for n, what in ((observed.n_variables, "further variable"), (observed.n_environments, "further environment"))
         if n > MAX_PANELS
     ]

@@ -21,6 +21,7 @@ from bench.plots.style import (
     track_title,
     wrapped,
 )
+from bench.texts import counted
 
 
 def expected_calibration_error(bins: pd.DataFrame) -> tuple[float, int]:
@@ -72,7 +73,7 @@ def plot_reliability(
             max(4.6, 0.7 + 2.5 * n_columns),
             n_rows * 3.3,
             f"Reliability of {quantity} probabilities · {track_title(track)}",
-            f"Pooled over n = {n_problems} problem{'s' * (n_problems != 1)}. Filled: probabilities in (.05, .95), over which "
+            f"Pooled over n = {counted(n_problems, 'problem')}. Filled: probabilities in (.05, .95), over which "
             "the expected calibration error (ECE) is taken; hollow: the rest. Dashed: perfect calibration. Below: number of "
             "probabilities per bin (log scale).",
         )

@@ -27,6 +27,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.columns import info
 from bench.errors import BenchError
 from bench.labels import ARROWS, TRACK_TITLES
+from bench.texts import counted
 
 GREY = "0.45"
 """For what is no method: chance levels, limits, the diagonal."""
@@ -174,7 +175,7 @@ def panel_title(axes: Axes, dataset: str, n: int, width: float) -> None:
 
 def panel_heading(dataset: str, n: int, width: float) -> str:
     """What :func:`panel_title` writes: one line, or as many as a long name takes."""
-    room, count = max(18, int(width * 14)), f"n = {n} problem{'s' * (n != 1)}"
+    room, count = max(18, int(width * 14)), f"n = {counted(n, 'problem')}"
     label = f"{dataset} ({count})"
     return label if len(label) <= room else f"{wrapped(dataset, room)}\n{count}"
 

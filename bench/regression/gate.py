@@ -30,6 +30,7 @@ from bench.labels import format_value, short_label
 from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
 from bench.regression.baseline import CELL, SCATTER, Baseline, cells_of, distinct
 from bench.statistics import entries
+from bench.texts import counted
 
 OUTRIGHT = 4.0
 STANDARD_ERRORS = 3.0
@@ -105,10 +106,14 @@ def check(rows: pd.DataFrame, baseline: Baseline) -> Outcome:
 # --- like with like ---------------------------------------------------------------------------------------------------
 
 
-def _refuse_unlike(rows: pd.DataFrame, now: pd.DataFrame, baseline: Baseline) -> None:
-    suite = str(rows["suite"].iloc[0])
+def refuse_other_suite(suite: str, baseline: Baseline) -> None:
+    """Raise :class:`~bench.errors.InputError` unless the baseline is of the suite of this name."""
     if suite != baseline.suite:
         raise InputError(f"the baseline is of the suite '{baseline.suite}', got '{suite}'")
+
+
+def _refuse_unlike(rows: pd.DataFrame, now: pd.DataFrame, baseline: Baseline) -> None:
+    refuse_other_suite(str(rows["suite"].iloc[0]), baseline)
     lines = unlike(problems_of(rows), baseline.problems, us="this run", them="the baseline")
     keyed = baseline.cells.merge(now, on=CELL, how="left", suffixes=("", "_now"), indicator=True)
     for cell in keyed[keyed["_merge"] == "left_only"].to_dict("records"):
@@ -163,13 +168,13 @@ def _accuracy(compared: pd.DataFrame) -> Iterator[Finding]:
         then, now = (format_value(x, e.metric, more_digits=1) for x in (e.baseline, e.now))
         if e.on_the_whole:
             text = (
-                f"{then} → {now} over {e.n} problems, worse by {format_value(e.worsening, e.metric, more_digits=1)} "
+                f"{then} → {now} over {counted(e.n, 'problem')}, worse by {format_value(e.worsening, e.metric, more_digits=1)} "
                 f"(margin {e.margin:g}, p = {e.p_holm:.2g} after Holm)"
             )
         else:
             text = (
                 f"worse by {format_value(e.worst_worsening, e.metric, more_digits=1)} on '{e.worst_dataset}' "
-                f"(allowed {format_value(e.allowance, e.metric, more_digits=1)}); {then} → {now} over {e.n} problems"
+                f"(allowed {format_value(e.allowance, e.metric, more_digits=1)}); {then} → {now} over {counted(e.n, 'problem')}"
             )
         yield Finding("accuracy", True, e.track, e.method, e.metric, f"{short_label(e.metric)} {text}")
 
@@ -188,7 +193,7 @@ def _failures(both: pd.DataFrame, reasons: pd.Series[Any]) -> Iterator[Finding]:
         first = cells.iloc[0]
         reason = reasons.loc[tuple(first[CELL])]
         text = (
-            f"{len(cells)} cell{'s' * (len(cells) != 1)} answered then, not now; first '{first['dataset']}' "
+            f"{counted(len(cells), 'cell')} answered then, not now; first '{first['dataset']}' "
             f"#{first['repetition']}: {first['status_now']} ({reason})"
         )
         yield Finding("failure", True, track, method, "", text)
@@ -199,7 +204,7 @@ def _lost(answered: pd.DataFrame, baseline: Baseline) -> Iterator[Finding]:
         for metric in baseline.margins:
             lost = cells[cells[f"{metric}_then"].notna() & cells[f"{metric}_now"].isna()]
             if len(lost):
-                text = f"{short_label(metric)} was defined on {len(lost)} cells where it is not any more"
+                text = f"{short_label(metric)} was defined on {counted(len(lost), 'cell')} where it is not any more"
                 yield Finding("score lost", True, track, method, metric, text)
 
 
@@ -245,10 +250,10 @@ def _notes(rows: pd.DataFrame, both: pd.DataFrame, compared: pd.DataFrame, basel
     new = rows[CELL].merge(baseline.cells[CELL], on=CELL, how="left", indicator=True)
     new = new[new["_merge"] == "left_only"]
     if len(new):
-        yield f"Not in the baseline, so not compared: {', '.join(sorted(set(new['method'])))} ({len(new)} cells)."
+        yield f"Not in the baseline, so not compared: {', '.join(sorted(set(new['method'])))} ({counted(len(new), 'cell')})."
     mended = int((both["status_then"].isin(FAILURES) & (both["status_now"] == "ok")).sum())
     if mended:
-        yield f"{mended} cells that failed in the baseline are answered now."
+        yield f"Failed in the baseline and answered now: {counted(mended, 'cell')}."
     untested = compared[compared["p"].isna()]
     if len(untested):
         needed = math.ceil(-math.log2(LEVEL / len(compared)))

@@ -14,6 +14,7 @@ from bench.regression.baseline import Baseline
 from bench.regression.gate import OUTRIGHT, STANDARD_ERRORS, Finding, Outcome
 from bench.statistics import entries
 from bench.tables import Cell, Column
+from bench.texts import counted
 
 
 def board(outcome: Outcome, baseline: Baseline) -> PairedBoard:
@@ -30,11 +31,10 @@ def board(outcome: Outcome, baseline: Baseline) -> PairedBoard:
         Column("time", tuple(Cell(_ratio(costs["time_ratio"][place])) for place in places)),
         Column("memory", tuple(Cell(_ratio(costs["memory_ratio"][place])) for place in places)),
     ]
-    n = len(baseline.problems)
     margins = ", ".join(f"{short_label(m)} {baseline.margins[m]:g}" for m in metrics)
     return PairedBoard(
         name="regression",
-        title=f"{baseline.suite} against its baseline of {baseline.written} · {n} problem{'s' * (n != 1)}",
+        title=f"{baseline.suite} against its baseline of {baseline.written} · {counted(len(baseline.problems), 'problem')}",
         shown=tuple(columns),
         data=compared,
         notes=(
@@ -68,8 +68,8 @@ def lines(outcome: Outcome) -> Iterator[str]:
         yield f"{'REGRESSION' if finding.fails else 'warning'}, {_words(finding)}"
     failed = len(outcome.regressions)
     warned = len(outcome.findings) - failed
-    said = f"{failed} regression{'s' * (failed != 1)}" if failed else "no regression"
-    yield f"{said} in {len(outcome.compared)} comparisons" + (f", {warned} warning{'s' * (warned != 1)}" if warned else "")
+    said = counted(failed, "regression") if failed else "no regression"
+    yield f"{said} in {counted(len(outcome.compared), 'comparison')}" + (f", {counted(warned, 'warning')}" if warned else "")
 
 
 def _words(finding: Finding) -> str:

@@ -23,6 +23,7 @@ from bench.errors import BenchError
 from bench.testing.dataset_checks import checks_for_dataset
 from bench.testing.method_checks import checks_for_method
 from bench.testing.report import CheckFailed, CheckReport, run_check, unknown_expectations
+from bench.texts import counted
 from bench.types import Method
 
 __all__ = [
@@ -135,7 +136,7 @@ def run_checks(plugins: Iterable[tuple[str, str]], *, console: Console | None = 
         n_checks += len(reports)
         failures += sum(not report.good for report in reports)
     verdict = f", {failures} {'does' if failures == 1 else 'do'} not" if failures else ""
-    console.print(f"{n_checks - failures} of {n_checks} checks hold{verdict}", highlight=False)
+    console.print(f"{n_checks - failures} of {counted(n_checks, 'check')} hold{verdict}", highlight=False)
     return not failures
 
 
@@ -154,7 +155,7 @@ def _lines(reports: list[CheckReport]) -> list[Text]:
     n_told = checks.index(_NEEDED_BY_ALL) + 1
     told = [_line(report) for report in reports if report.outcome != "failed" or report.check in checks[:n_told]]
     n_further = len(checks) - n_told
-    return [*told, Text(f"  {n_further} further checks fail, most for want of a valid answer; mend it and look again")]
+    return [*told, Text(f"  {counted(n_further, 'further failure')}, most for want of a valid answer; mend it and look again")]
 
 
 def _line(report: CheckReport) -> Text:

@@ -53,9 +53,9 @@ def test_what_is_in_one_run_alone_is_said():
     a, b = _run({"x": [1.0, 2.0], "y": [1.0, 2.0]}), _run({"x": [1.0, 2.0, 3.0]})
     notes = compare_runs(a, b, metrics=["shd"]).notes
     assert notes == (
-        "2 of 2 cells have the same hash in both, so that nothing they depend on has changed.",
-        "2 rows are in A alone and are not compared: method y.",
-        "1 rows are in B alone and are not compared.",
+        "The same hash in both, so that nothing they depend on has changed: 2 of 2 cells.",
+        "In A alone and not compared: 2 rows; method y.",
+        "In B alone and not compared: 1 row.",
     )
 
 
@@ -81,5 +81,5 @@ def test_rounding_of_another_processor_is_no_other_problem():
     a = _run({"x": [1.0, 2.0]})
     b = a.assign(fingerprint="other", checksum=1.0 + 1e-9, cell="other")
     found = compare_runs(a, b, metrics=["shd"])
-    assert found.notes[0].startswith("0 of 2 cells have the same hash")
+    assert found.notes[0].endswith(": 0 of 2 cells.")
     assert isinstance(found.changed, pd.DataFrame)

@@ -71,6 +71,11 @@ def test_differences_are_marked_where_the_interval_excludes_zero_and_times_are_r
     assert board.strong() == 0
 
 
+def test_a_family_of_one_dataset_is_called_one():
+    board = difference_board(ablation().assign(family="small"), "whole", track="unknown", family="small")
+    assert board.title.endswith("small · 1 dataset · 8 problems")
+
+
 def test_under_six_pairs_nothing_is_marked():
     assert "*" not in "".join(texts(difference_board(ablation(5), "whole", track="unknown"), "cut").values())
 

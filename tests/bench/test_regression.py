@@ -137,7 +137,7 @@ def test_a_failure_that_was_there_before_is_none_and_a_mended_one_is_noted():
     broken.loc[7, "status"] = "error"
     before = Baseline.of(broken, reason="a test", written="", reference="reference", versions={})
     assert not check(broken, before).findings
-    assert any("are answered now" in note for note in check(rows(), before).notes)
+    assert any("Failed in the baseline and answered now" in note for note in check(rows(), before).notes)
 
 
 def test_a_score_that_is_no_longer_given_is_a_regression():

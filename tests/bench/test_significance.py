@@ -142,5 +142,5 @@ def test_the_critical_difference_diagram_names_every_method_and_its_test():
     said = " ".join(text.get_text() for text in figure.axes[0].texts)
     assert all(f"{m}" in said for m in ("good", "middle", "bad"))
     assert "12 problems" in caption_of(figure)
-    with pytest.raises(NothingToPlot, match="3 methods are ranked on 4 problems"):
+    with pytest.raises(NothingToPlot, match="ranked are 3 methods on 4 problems"):
         plot_critical_difference(rows[rows["repetition"] < 4], SHD, track="unknown")

@@ -324,6 +324,12 @@ def test_one_problem_shows_no_intervals():
     assert "1 problem" in board.title
 
 
+def test_a_family_of_one_dataset_is_called_one():
+    rows = table({"a": [1.0, 2.0], "b": [4.0, 3.0]}).assign(family="small")
+    board = leaderboard(rows, track="unknown", family="small")
+    assert board.title.endswith("small · 1 dataset · 2 problems")
+
+
 def test_a_table_of_failures_only_is_shown():
     board = leaderboard(table({"a": ["error"] * 2, "b": ["timeout"] * 2}), track="unknown")
     assert "No method is ranked" in said(board)

@@ -260,7 +260,7 @@ def test_a_method_without_a_valid_answer_is_told_once(monkeypatch):
     failed = [line for line in written.getvalue().splitlines() if line.startswith("  failed")]
     assert len(failed) == 1
     assert "fit must return a Fitted that holds an Estimate, got list" in failed[0]
-    assert re.search(r"\n  \d+ further checks fail, most for want of a valid answer", written.getvalue())
+    assert re.search(r"\n  \d+ further failures, most for want of a valid answer", written.getvalue())
 
 
 def test_a_parameter_that_is_not_stored_is_one_line(monkeypatch):
