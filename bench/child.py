@@ -204,9 +204,10 @@ def _pickled(value: Any) -> bytes:
 def _told(error: BaseException) -> dict[str, Any]:
     """Status, one-line reason and traceback of what a call raised."""
     from bench.errors import InvalidEstimate, MissingDependency
+    from bench.texts import visible
 
     try:
-        text = _storable(str(error))
+        text = visible(str(error))
     except BaseException:
         text = "(its message cannot be printed)"
     line = " ".join(text.split())[:400]
@@ -225,12 +226,7 @@ def _told(error: BaseException) -> dict[str, Any]:
         told = traceback.format_exception(type(error), error, own_frame.tb_next if own_frame else None)
     except BaseException as second:
         told = [f"{name} (its traceback cannot be printed: {type(second).__name__})"]
-    return {"status": status, "reason": reason, "traceback": _storable("".join(told))[-_TRACEBACK_CHARACTERS:]}
-
-
-def _storable(text: str) -> str:
-    """The text with lone surrogates escaped: neither a terminal nor a parquet file takes them."""
-    return text.encode("utf-8", errors="backslashreplace").decode()
+    return {"status": status, "reason": reason, "traceback": visible("".join(told))[-_TRACEBACK_CHARACTERS:]}
 
 
 class _Streams:

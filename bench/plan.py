@@ -23,7 +23,7 @@ from bench.graphs import is_acyclic
 from bench.preprocessing import Prepared, prepare
 from bench.seeds import derive_seed, method_seed
 from bench.suites import DatasetItem, MethodItem, Preprocessing, Suite
-from bench.texts import counted
+from bench.texts import counted, visible
 from bench.types import Capabilities, Problem, Truth
 
 
@@ -211,7 +211,7 @@ def plan_problem(run: Path, seed: int, settings: Preprocessing, dataset: Dataset
         report = store.problem_path(run, store.digest(key)).with_suffix(".traceback.txt")
         write_atomic(report, traceback.format_exc())
         text = f"dataset failed: {type(reason).__name__}: {reason} (traceback in problems/{report.name})"
-        return dataclasses.replace(planned, skipped=" ".join(text.split()))
+        return dataclasses.replace(planned, skipped=visible(" ".join(text.split())))
     if from_files:
         key["fingerprint"] = problem.fingerprint
     known = _known(problem, prepared)

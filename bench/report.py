@@ -29,6 +29,7 @@ from bench.plots import few_shot_sizes, write_plots
 from bench.statistics import check_metric, check_rows, metrics_of
 from bench.table_files import write_tables
 from bench.tables import DEFAULT_METRICS, Board, Leaderboard, leaderboard, left_out, legend
+from bench.terminal import SafeConsole
 
 CALIBRATION = "calibration"
 CALIBRATION_SORT_BY = ("edge_brier", "target_brier")
@@ -102,7 +103,7 @@ def write_report(
     """
     run_directory = Path(run_directory)
     output = run_directory if output is None else Path(output)
-    console = Console() if console is None else console
+    console = SafeConsole() if console is None else console
     if sort_by is not None:
         check_metric(sort_by)
     listed = read_rows(run_directory)

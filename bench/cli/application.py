@@ -18,7 +18,8 @@ from typer.core import TyperGroup
 
 from bench import registry, runner
 from bench.suites import Suite, load_suite
-from bench.texts import counted
+from bench.terminal import SafeConsole
+from bench.texts import counted, visible
 
 
 class _Alphabetical(TyperGroup):
@@ -46,8 +47,13 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the
 
 
 def make_console() -> Console:
-    """Where everything is printed; brackets are those of ``name[param=value]`` and no markup."""
-    return Console(markup=False, highlight=False)
+    """Where everything is printed."""
+    return SafeConsole()
+
+
+def complain(text: str) -> None:
+    """A line on stderr."""
+    print(f"error: {visible(text)}", file=sys.stderr)
 
 
 def plain_table(*headers: str, title: str | None = None) -> Table:

@@ -21,6 +21,7 @@ from bench.files import write_atomic
 from bench.page import views
 from bench.plots import Plots
 from bench.tables import Board
+from bench.texts import visible
 
 __all__ = ["NAME", "write_page"]
 
@@ -75,7 +76,7 @@ def write_page(
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
-    return write_atomic(path, html)
+    return write_atomic(path, visible(html))
 
 
 def _hash(text: str) -> str:

@@ -14,7 +14,7 @@ from bench.regression.baseline import Baseline
 from bench.regression.gate import OUTRIGHT, STANDARD_ERRORS, Finding, Outcome
 from bench.statistics import entries
 from bench.tables import Cell, Column
-from bench.texts import counted
+from bench.texts import counted, visible
 
 
 def board(outcome: Outcome, baseline: Baseline) -> PairedBoard:
@@ -92,7 +92,7 @@ def github_annotations(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return visible(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
 
 
 def junit(outcome: Outcome) -> str:
@@ -124,5 +124,5 @@ def _case(finding: Finding) -> tuple[str, str, str]:
 
 
 def _printable(text: str) -> str:
-    """Without the control characters that XML 1.0 forbids: a method's error message may hold any."""
-    return "".join(c if c.isprintable() or c in "\t\n\r" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Without what XML 1.0 forbids beside control characters: a method's error message may hold any."""
+    return "".join(c if c.isprintable() or c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in visible(text))

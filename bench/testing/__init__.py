@@ -20,6 +20,7 @@ from rich.text import Text
 
 from bench import registry
 from bench.errors import BenchError
+from bench.terminal import SafeConsole
 from bench.testing.dataset_checks import checks_for_dataset
 from bench.testing.method_checks import checks_for_method
 from bench.testing.report import CheckFailed, CheckReport, run_check, unknown_expectations
@@ -122,7 +123,7 @@ def run_checks(plugins: Iterable[tuple[str, str]], *, console: Console | None = 
     UnknownName
         If nothing is registered under a name; before any check runs.
     """
-    console = console or Console(highlight=False)
+    console = console or SafeConsole()
     choices = [registry.choose(kind, spec) for kind, spec in plugins]
     failures = n_checks = 0
     for choice in choices:

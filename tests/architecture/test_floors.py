@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = {
-    0: "bench types errors seeds columns files texts",
+    0: "bench types errors seeds columns files terminal texts",
     1: "bootstrap cards compiled data_directory draws effects experiments flaws gaussian graphs interventions invariance"
     " kernel_tests orders pc random_graphs registry scm sortability torch_threads",
     2: "methods datasets preprocessing metrics",

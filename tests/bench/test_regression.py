@@ -254,7 +254,7 @@ def test_an_unknown_reference_is_named():
 @pytest.fixture
 def trouble():
     broken = rows(worse={"steady": 2.0}, slower={"noisy": 3.0})
-    broken.loc[broken.index[-1], ["status", "reason"]] = "error", "50% of\n<all> \x00"
+    broken.loc[broken.index[-1], ["status", "reason"]] = "error", "50% of\n<all> \x1b[31m\x00"
     return check(broken, baseline())
 
 
@@ -264,12 +264,13 @@ def test_junit_is_read_by_a_parser_and_counts_its_failures(trouble):
     assert int(suite.get("failures")) == len(failures) == len(trouble.regressions)
     assert int(suite.get("tests")) == len(suite.findall("testcase"))
     assert "slower" in "".join(suite.itertext())
+    assert any(r"<all> \x1b[31m\x00" in failure.get("message") for failure in failures)
 
 
 def test_annotations_are_one_line_each(trouble):
     said = list(github_annotations(trouble.findings))
     assert [line.split(" ")[0] for line in said] == ["::error"] * len(trouble.regressions) + ["::warning"]
-    assert not any("\n" in line for line in said)
+    assert not any("\n" in line or "\x1b" in line for line in said)
 
 
 def test_the_table_marks_what_regressed_and_the_lines_say_it(trouble):

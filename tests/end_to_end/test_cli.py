@@ -109,10 +109,27 @@ def test_a_disk_that_takes_no_more_costs_one_line(call, suite, tmp_path, monkeyp
     assert (status, err) == (2, f"error: {os.strerror(number)}\n")
 
 
-def test_an_unknown_option_is_refused(call):
-    status, _, err = call("run", "quick", "--job", "2")
-    assert status == 2
-    assert "--job" in err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "run: missing argument 'suite' (see python run_bench.py run --help)"),
+        (["compare", "a"], "compare: missing argument 'RUN_B' (see python run_bench.py compare --help)"),
+        (["check", "quick"], "check: missing option '--baseline' (see python run_bench.py check --help)"),
+        (["run", "quick", "--job", "2"], "run: no such option: --job"),
+        (["run", "quick", "--jobs"], "option '--jobs' requires an argument"),
+        (["run", "quick", "--jobs", "many"], "run: invalid value for '--jobs' / '-j'"),
+        (["rum"], "no such command 'rum'"),
+    ],
+)
+def test_wrong_arguments_cost_one_line(call, arguments, message):
+    status, out, err = call(*arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {message}")
+
+
+def test_no_argument_at_all_gives_the_help(call):
+    _, out, err = call()
+    assert "leaderboard" in out + err
 
 
 def test_a_dry_run_lists_every_cell_and_computes_none(call, suite, tmp_path):
@@ -156,6 +173,32 @@ def test_failures_are_counted_and_shown(call, suite, tmp_path):
     assert status == 2
     assert err.count("\n") == 1
     assert "name another run directory with --output" in err
+
+
+def test_no_terminal_obeys_what_a_plugin_says(call, suite, tmp_path):
+    plugin, run = tmp_path / "loud.py", tmp_path / "run"
+    plugin.write_text(
+        "from bench.registry import register_method\n"
+        "from bench.types import Capabilities, Meta, Method\n"
+        "@register_method('loud')\n"
+        "class Loud(Method):\n"
+        "    capabilities, meta = Capabilities(), Meta('A \\x1b[31mred summary.')\n"
+        "    def fit(self, observed, *, rng, budget=None):\n"
+        "        print('printed\\x1b]0;title\\x07')\n"
+        "        raise ValueError('a \\x1b[2J message\\x9b31m')\n"
+    )
+    more = ["--plugin", plugin]
+    status, out, err = call("run", suite, *more, "-m", "loud", "--repetitions", "1", "-j", "1", "--output", run)
+    assert status == 0, err
+    cell = pd.read_parquet(run / "rows.parquet")["cell"].iloc[0]
+    said = [out, *(call(*arguments)[1] for arguments in (["show", "--failed", run], ["show", cell, "--output", run]))]
+    said += [call("show", "loud", *more)[1], call("list", "methods", *more)[1]]
+    assert not any(character in text for text in said for character in "\x1b\x07\x9b")
+    assert r"\x1b[2J" in said[1]
+    assert r"printed\x1b]0;title\x07" in said[2]
+    assert r"A \x1b[31mred summary." in said[3]
+    for page in (run / "report.html", *run.glob("tables/*.md")):
+        assert "\x1b" not in page.read_text()
 
 
 def test_a_plugin_joins_the_suite_with_one_flag(call, suite, tmp_path):
