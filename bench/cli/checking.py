@@ -19,13 +19,14 @@ import typer
 from rich.console import Console
 
 from bench import provenance, regression, runner
-from bench.cli.application import Plugins, app, available_cores, make_console, resumable, run_specification
+from bench.cli.application import Plugins, app, available_cores, complain, make_console, resumable, run_specification
 from bench.columns import FAILURES
-from bench.errors import BenchError, InputError
+from bench.errors import BenchError, InputError, UnknownName
 from bench.files import write_atomic
 from bench.progress import watching
 from bench.regression.baseline import check_margins, default_margins
 from bench.suites import Suite
+from bench.texts import visible
 
 RUN_FAILED = 3
 
@@ -59,14 +60,18 @@ def check(
     if update:
         if not reason.strip():
             raise InputError('a new baseline needs its reason, got none; say --reason "why scores change"')
-        chosen = _margins(margin or [])
+        former = regression.Baseline.read(baseline) if baseline.exists() else None
+        chosen = {**(former.margins if former else {}), **_margins(margin or [])}
+        compared_with = _reference(specification, former, reference)
         with _folder(output) as directory:
             runs = [_run(specification.changed(reseed=k), directory, workers, console) for k in range(reseeds + 1)]
-        console.print(f"written to {_write_baseline(specification, baseline, runs, reason, chosen, reference)}", soft_wrap=True)
+        written = _write_baseline(baseline, runs, reason, chosen, compared_with)
+        console.print(f"written to {written}", soft_wrap=True)
         return
     if margin or reference or reason:
         raise InputError("--margin, --reference and --reason go with --update; a check reads them from the baseline")
     against = regression.Baseline.read(baseline)
+    regression.refuse_other_suite(specification.name, against)
     with _folder(output) as directory:
         rows = _run(specification, directory, workers, console)
     outcome = regression.check(rows, against)
@@ -103,31 +108,37 @@ def _run(suite: Suite, directory: Path, jobs: int, console: Console) -> pd.DataF
     except InputError:
         raise
     except (BenchError, OSError) as reason:
-        print(f"error: the run failed: {reason}", file=sys.stderr)
+        complain(f"the run failed: {reason}")
         raise typer.Exit(RUN_FAILED) from None
     except Exception:
-        traceback.print_exc()
+        print(visible(traceback.format_exc()), end="", file=sys.stderr)
         raise typer.Exit(RUN_FAILED) from None
     if rows["status"].isin(["ok", *FAILURES]).any():
         return rows
     reasons = sorted(set(rows["reason"]))
-    print(f"error: the run failed: every cell was skipped, e.g. {reasons[0]}", file=sys.stderr)
+    complain(f"the run failed: every cell was skipped, e.g. {reasons[0]}")
     raise typer.Exit(RUN_FAILED)
 
 
-def _write_baseline(
-    suite: Suite, path: Path, runs: list[pd.DataFrame], reason: str, margins: dict[str, float], reference: str | None
-) -> Path:
-    """From a run and others under other seeds; margins and reference of the former baseline stay unless others are given."""
-    former = regression.Baseline.read(path) if path.exists() else None
+def _reference(suite: Suite, former: regression.Baseline | None, given: str | None) -> str:
+    """The method named, that of the former baseline, or the suite's base or first."""
+    name = given or (former.reference if former else "") or suite.base or suite.methods[0].label
+    labels = [item.label for item in suite.methods]
+    if name not in labels:
+        raise UnknownName("reference method", name, labels)
+    return name
+
+
+def _write_baseline(path: Path, runs: list[pd.DataFrame], reason: str, margins: dict[str, float], reference: str) -> Path:
+    """From a run and others under other seeds."""
     rows, *reseeded = runs
     made = regression.Baseline.of(
         rows,
         reason=reason,
         written=datetime.now(UTC).date().isoformat(),
-        reference=reference or (former.reference if former else "") or suite.base or suite.methods[0].label,
+        reference=reference,
         versions=provenance.versions_here(),
-        margins={**default_margins(rows), **(former.margins if former else {}), **margins},
+        margins={**default_margins(rows), **margins},
         reseeded=reseeded,
     )
     return made.write(path)

@@ -4,7 +4,7 @@
 """
 
 from bench.regression.baseline import MARGINS, Baseline
-from bench.regression.gate import Finding, Outcome, check
+from bench.regression.gate import Finding, Outcome, check, refuse_other_suite
 from bench.regression.output import board, github_annotations, junit, lines
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     "Outcome",
     "board",
     "check",
-    "default_margins",
     "github_annotations",
     "junit",
     "lines",
+    "refuse_other_suite",
 ]

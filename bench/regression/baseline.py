@@ -179,12 +179,16 @@ class Baseline:
         InputError
             If it is missing, is no baseline, or was written by a later version.
         """
+        if path.is_dir():
+            raise InputError(f"expected a baseline, a JSON file, got the folder '{path}'")
         if not path.is_file():
             raise InputError(f"expected a baseline, got '{path}' (no such file); write one with --update --reason")
         try:
             content = _File.model_validate_json(path.read_text(encoding="utf-8"))
-        except (pydantic.ValidationError, UnicodeDecodeError) as reason:
-            first = reason.errors()[0] if isinstance(reason, pydantic.ValidationError) else {"loc": (), "msg": str(reason)}
+        except UnicodeDecodeError:
+            raise InputError(f"expected a baseline, a JSON file, got '{path}', which is no text") from None
+        except pydantic.ValidationError as reason:
+            first = reason.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise InputError(f"{path}: expected a baseline: {where + ': ' if where else ''}{first['msg']}") from None
         if content.format > FORMAT:

@@ -243,6 +243,15 @@ def test_a_file_that_is_no_baseline_is_refused_in_one_line(tmp_path, content, me
     assert "\n" not in str(refused.value)
 
 
+def test_a_folder_and_a_file_of_bytes_are_called_what_they_are(tmp_path):
+    table = tmp_path / "rows.parquet"
+    rows().to_parquet(table)
+    for path, what in ((tmp_path, f"got the folder '{tmp_path}'"), (table, f"got '{table}', which is no text")):
+        with pytest.raises(InputError) as refused:
+            Baseline.read(path)
+        assert str(refused.value) == f"expected a baseline, a JSON file, {what}"
+
+
 def test_an_unknown_reference_is_named():
     with pytest.raises(InputError, match="unknown reference method 'steadi'; did you mean 'steady'"):
         Baseline.of(rows(), reason="", written="", reference="steadi", versions={})

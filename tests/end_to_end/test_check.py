@@ -126,6 +126,23 @@ def test_other_problems_are_refused(mine, call):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "the baseline is of the suite 'other', got 'mine'"),
+        (["--update", "--reason", "x", "--reference", "mien"], "unknown reference method 'mien'; did you mean 'mine'?"),
+        (["--update", "--reason", "x", "--baseline", "."], "expected a baseline, a JSON file, got the folder '.'"),
+    ],
+)
+def test_what_is_known_to_be_wrong_is_refused_before_anything_runs(mine, monkeypatch, more, message):
+    text = Path("baseline.json").read_text()
+    Path("baseline.json").write_text(text.replace('"suite": "mine"', '"suite": "other"'))
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("it runs"))
+    status, _, err = mine("", "", *more)
+    assert (status, err.count("\n")) == (2, 1)
+    assert message in err
+
+
 def test_a_run_that_breaks_is_no_verdict_and_status_3(mine, monkeypatch):
     for trouble in (MissingDependency("no scheduler"), RuntimeError("a worker died"), OSError("disk full")):
 
