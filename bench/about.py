@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +15,7 @@ from bench import registry, store
 from bench.cards import card
 from bench.suites import Suite
 
-PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "statsmodels", "numba", "causal-learn", "gies", "gadjid", "torch")
-"""Whose versions a reader may want; each cell's record has those that its method imports."""
-
+DISTRIBUTION = "cadibench"
 
 ABOUT_FILE = "about.json"
 """Its name in a run directory."""
@@ -39,10 +38,20 @@ def _card(kind: str, name: str) -> dict[str, str]:
     return card(registry.entry(kind, name))
 
 
+def packages() -> list[str]:
+    """What this project runs on, by its own metadata, packages of optional groups included but those of developers not."""
+    required = importlib.metadata.requires(DISTRIBUTION) or []
+    needed = [text for text in required if not re.search("extra *== *['\"]dev['\"]", text)]
+    return sorted({re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in needed}, key=str.lower)
+
+
 def versions() -> dict[str, Any]:
-    """Of this program, Python, the machine, and those of ``PACKAGES`` that are installed."""
+    """Of this program, Python, the machine, and those of :func:`packages` that are installed.
+
+    Each cell's record has those that its method imports, whether this project names them or not.
+    """
     installed = {}
-    for name in PACKAGES:
+    for name in packages():
         try:
             installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -137,11 +137,11 @@ def write_report(
     return [*tables, *plots.written, page]
 
 
-PUBLISHED = ("rows.parquet", "suite.yaml", "about.json")
-"""Of a run, besides its report: every score, the suite with all parameters, versions and cards."""
+PUBLISHED = ("rows.parquet", "about.json")
+"""Of a run, besides its report and suite: every score, versions and cards."""
 
 
-def publish(run_directory: Path, destination: Path, report: Iterable[Path]) -> list[Path]:
+def publish(run_directory: Path, destination: Path, report: Iterable[Path], suite: str) -> list[Path]:
     """Copy what readers of a run need into a folder that can be committed.
 
     That is the page, the tables (CSV, Markdown) and plots (PNG) but for single problems, and the files that all of it was made
@@ -153,6 +153,8 @@ def publish(run_directory: Path, destination: Path, report: Iterable[Path]) -> l
     run_directory, destination : Path
     report : iterable of Path
         The files that :func:`write_report` wrote into the run directory.
+    suite : str
+        Text of the suite file, with every parameter.
 
     Returns
     -------
@@ -162,6 +164,7 @@ def publish(run_directory: Path, destination: Path, report: Iterable[Path]) -> l
     chosen = [p for p in report if p.suffix in {".html", ".csv", ".md", ".png"} and not p.name.startswith("edges-")]
     chosen += [run_directory / name for name in PUBLISHED if (run_directory / name).exists()]
     written = [write_atomic(destination / p.relative_to(run_directory), p.read_bytes()) for p in chosen]
+    written.append(write_atomic(destination / "suite.yaml", suite.encode()))
     for folder in {p.parent for p in written}:
         _remove_stale(folder, [p for p in written if p.parent == folder])
     return written

@@ -7,12 +7,14 @@ can be run.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
+import pydantic_core
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -416,6 +418,31 @@ SUITE_FILE = "suite.yaml"
 def save_suite(run: Path, suite: Suite) -> Path:
     """Write the suite into a run directory; :func:`load_suite` reads it back."""
     return write_atomic(run / SUITE_FILE, yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False))
+
+
+def resolved_text(suite: Suite) -> str:
+    """The suite as a file with every parameter, defaults included: what was run is told where defaults are others by then.
+
+    Read back it is the same suite, whose cells have the same hashes: parameters equal to their defaults are left out again.
+    """
+    content = suite.model_dump(mode="json")
+    for kind in ("dataset", "method"):
+        for item in content[f"{kind}s"]:
+            item["parameters"] = {**_defaults(kind, item["name"], item["parameters"]), **item["parameters"]}
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def _defaults(kind: str, name: str, explicit: dict[str, Any]) -> dict[str, Any]:
+    """Of the parameters that are not given; a default that a file cannot say, read back as another value, is left out."""
+    found = {}
+    for key, default in registry.entry(kind, name).defaults.items():
+        if key in explicit:
+            continue
+        with contextlib.suppress(InputError, pydantic_core.PydanticSerializationError):
+            value = pydantic_core.to_jsonable_python(default)
+            if key not in registry.choose(kind, name, {**explicit, key: value}).parameters:
+                found[key] = value
+    return found
 
 
 def _validated(content: dict[str, Any], where: str) -> Suite:

@@ -30,7 +30,7 @@ from bench.columns import FAILURES
 from bench.plan import pending
 from bench.progress import watching
 from bench.statistics import check_metric
-from bench.suites import Suite
+from bench.suites import Suite, resolved_text
 from bench.texts import counted
 
 
@@ -88,7 +88,7 @@ def leaderboard(
     directory = (output or runner.DEFAULT_OUTPUT / specification.name).resolve()
     files = _run(console, specification, directory, jobs or available_cores(), retry_failed=retry_failed, scheduler=scheduler)
     if publish is not None:
-        written = report.publish(directory, publish.resolve(), files)
+        written = report.publish(directory, publish.resolve(), files, resolved_text(specification))
         console.print(f"{counted(len(written), 'file')} to be committed: {relative_path(publish.resolve())}", soft_wrap=True)
 
 

@@ -1,13 +1,16 @@
 """What results were made with stands in their records, and where two runs differ is told."""
 
+import importlib.metadata
 import sys
+import tomllib
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from frames import row
 
-from bench import provenance, store
+from bench import about, provenance, store
 
 
 def _cell(run, cell, **identity):
@@ -31,6 +34,16 @@ def test_suites_of_runs_are_compared_key_by_key_without_their_plugins(tmp_path):
         (tmp_path / run / "suite.yaml").write_text(yaml.safe_dump({"name": run, "methods": ["x"], **more}))
     assert provenance.suite_differences(tmp_path / "a", tmp_path / "b") == {"methods": "", "seed": "0 → 1"}
     assert not provenance.suite_differences(tmp_path / "a", tmp_path / "a")
+
+
+def test_the_version_of_every_package_that_the_project_runs_on_is_told():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    optional = [group for name, group in project["optional-dependencies"].items() if name != "dev"]
+    named = {text.partition(">")[0] for group in (project["dependencies"], *optional) for text in group}
+    installed = {d.metadata["Name"].lower().replace("_", "-") for d in importlib.metadata.distributions()}
+    assert set(about.packages()) == named
+    assert named & set(provenance.system()) == named & installed
+    assert not {"ruff", "mypy"} & set(provenance.system())
 
 
 def test_the_accelerator_is_in_words_without_torch_too(monkeypatch):

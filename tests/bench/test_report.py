@@ -139,10 +139,15 @@ def test_what_is_published_is_the_report_and_what_it_was_made_from(tmp_path):
         return {str(p.relative_to(destination)) for p in destination.rglob("*") if p.is_file() and p.name != WRITTEN}
 
     expected = {"report.html", "tables/a.md", "tables/a.csv", "tables/b.md", "plots/scores.png", "rows.parquet", "suite.yaml"}
-    assert {str(p.relative_to(destination)) for p in publish(directory, destination, files)} == expected == published()
+    assert (
+        {str(p.relative_to(destination)) for p in publish(directory, destination, files, "name: whole\n")}
+        == expected
+        == published()
+    )
     assert (destination / "rows.parquet").read_bytes() == (directory / "rows.parquet").read_bytes()
+    assert (destination / "suite.yaml").read_text() == "name: whole\n"
     (destination / "tables" / "mine.txt").write_text("kept")
-    publish(directory, destination, [f for f in files if f.name != "b.md"])
+    publish(directory, destination, [f for f in files if f.name != "b.md"], "name: whole\n")
     assert published() == expected - {"tables/b.md"} | {"tables/mine.txt"}
 
 

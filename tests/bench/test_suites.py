@@ -1,11 +1,15 @@
 """Suite files are read strictly: what is unknown stops before any work, with file, key and the nearest known name."""
 
+from typing import Any
+
 import pytest
+import yaml
 
 from bench import registry, runner
 from bench.errors import InputError
 from bench.seeds import data_seed
-from bench.suites import DatasetItem, Suite, load_suite, suite_names
+from bench.suites import DatasetItem, Suite, load_suite, resolved_text, suite_names
+from bench.types import Capabilities, Meta, Method
 
 GOOD = """
 description: two methods
@@ -40,6 +44,43 @@ def test_a_suite_is_read_whole(write):
 def test_a_suite_survives_being_written_and_read(write):
     suite = load_suite(write(GOOD))
     assert Suite(**suite.model_dump()) == suite
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_a_suite_with_its_defaults_written_out_is_the_same_suite(name, tmp_path):
+    suite = load_suite(name)
+    path = tmp_path / "resolved.yaml"
+    path.write_text(resolved_text(suite))
+    assert load_suite(path) == suite
+    written = yaml.safe_load(path.read_text())
+    for kind in ("method", "dataset"):
+        for item in written[f"{kind}s"]:
+            assert set(item["parameters"]) == set(registry.entry(kind, item["name"]).defaults)
+
+
+def test_a_suite_with_its_defaults_written_out_has_the_same_cells(write, tmp_path):
+    suite = load_suite(write(GOOD))
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(resolved_text(suite))
+    before, after = (runner.plan(s, output=tmp_path / "run", jobs=1) for s in (suite, load_suite(resolved)))
+    assert [cell.cell for cell in before] == [cell.cell for cell in after]
+    assert all(cell.cell for cell in before)
+
+
+def test_a_default_that_no_file_can_say_is_not_written_out(write):
+    @registry.register_method("odd")
+    class Odd(Method):
+        capabilities, meta = Capabilities(), Meta("A method of a test.")
+
+        def __init__(self, how: Any = len, n: float = 1, k: int = 2): ...
+
+        def fit(self, observed, *, rng, budget=None): ...
+
+    try:
+        suite = load_suite(write(GOOD.replace("[empty, random]", "[odd]")))
+        assert yaml.safe_load(resolved_text(suite))["methods"][0]["parameters"] == {"k": 2}
+    finally:
+        del registry._entries["method"]["odd"]
 
 
 @pytest.mark.parametrize(
