@@ -1,4 +1,7 @@
-"""What the plots need of the frames: methods in order, datasets with a value, means and intervals.
+"""What the plots need of the frames: methods in order, panels with a value, means and intervals.
+
+A panel is a dataset, or what the column ``panel`` names in its place. The datasets stay what they are beside it: they are the
+strata of the intervals, in a plot as in a table.
 
 Nothing is computed here: means and intervals come from ``bench.statistics``.
 """
@@ -33,12 +36,16 @@ def few_shot_sizes(rows: pd.DataFrame, metric: str) -> list[int]:
 
 
 def rows_of_track(rows: pd.DataFrame, track: str) -> pd.DataFrame:
-    """The rows of a track that were not skipped, in an order of their own."""
-    rows = check_rows(rows)
+    """The rows of a track that were not skipped, in an order of their own, each with its panel."""
+    rows = _with_panels(check_rows(rows))
     rows = rows[(rows["track"] == track) & (rows["status"] != "skipped")]
     if rows.empty:
         raise NothingToPlot(f"no method ran on the track '{track}'")
     return rows
+
+
+def _with_panels(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows if "panel" in rows else rows.assign(panel=rows["dataset"])
 
 
 GRAPH_TOLD = ", true graph told"
@@ -49,7 +56,7 @@ def rows_with_graph_told(rows: pd.DataFrame, track: str) -> pd.DataFrame:
     """The rows of the graph track as if they were of ``track``, each method under a name of its own; none for that track."""
     if "graph_given" not in rows:
         return rows.iloc[:0]
-    told: pd.DataFrame = rows[rows["graph_given"].eq(True) & (rows["track"] != track)]
+    told = _with_panels(rows[rows["graph_given"].eq(True) & (rows["track"] != track)])
     return told.assign(track=track, method=told["method"].astype(str) + GRAPH_TOLD)
 
 
@@ -80,22 +87,22 @@ def need_values(rows: pd.DataFrame, metrics: Sequence[str]) -> None:
         raise NothingToPlot(f"{info(metrics[0]).label} has no value on any problem")
 
 
-def datasets_with_values(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
-    """Datasets where some method has a value."""
+def panels_with_values(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Panels where some method has a value."""
     present = [m for m in metrics if m in rows]
     known = rows[present].astype(float).notna().any(axis=1) & (rows["status"] == "ok")
-    return sorted({str(d) for d in rows.loc[known, "dataset"]})
+    return sorted({str(panel) for panel in rows.loc[known, "panel"]})
 
 
 def summaries(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[tuple[str, str], Any]:
-    """Mean, interval and counts of each method and metric on one dataset."""
+    """Mean, interval and counts of each method and metric on some rows of one track."""
     summary = compare(rows, metrics, sort_by=metrics[0]).summary
     return {(str(entry.method), str(entry.metric)): entry for entry in summary.itertuples(index=False)}
 
 
-def n_problems(rows: pd.DataFrame, dataset: str) -> int:
-    """Problems of a dataset."""
-    return int(rows.loc[rows["dataset"] == dataset, "problem"].nunique())
+def n_problems(rows: pd.DataFrame, panel: str) -> int:
+    """Problems of a panel."""
+    return int(rows[rows["panel"] == panel].groupby(["dataset", "problem"]).ngroups)
 
 
 def error_lengths(entries: Sequence[Any]) -> list[list[float]]:

@@ -16,13 +16,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from bench.columns import few_shot_column, info
 from bench.plots.data import (
     GRAPH_TOLD,
-    datasets_with_values,
     drawn,
     error_lengths,
     few_shot_sizes,
     labels_of,
     n_problems,
     need_values,
+    panels_with_values,
     remarks,
     rows_of_track,
     rows_with_graph_told,
@@ -52,7 +52,7 @@ _CHANCE = {"target_average_precision": "the prevalence, which is the average pre
 def plot_few_shot(
     rows: pd.DataFrame, metric: str, *, track: str, order: Sequence[str] = (), styles: Mapping[str, Style] | None = None
 ) -> Figure:
-    """A target metric on held-out environments against the samples per environment, a panel per dataset.
+    """A target metric on held-out environments against the samples per environment, a panel per dataset or family.
 
     Average precision has its chance level, the prevalence, as a dashed line; AUROC has .5. What a method reaches on the same
     problems with the true graph told (graph track) is a dotted curve with hollow markers of its own. Parameters as in
@@ -74,23 +74,23 @@ def plot_few_shot(
     if not names:
         raise NothingToPlot(f"no few-shot {info(metric).label}: the suite has no held-out environments")
     need_values(rows, names)
-    datasets = datasets_with_values(rows, names)
+    shown = panels_with_values(rows, names)
     methods = drawn(order, rows[rows[names].astype(float).notna().any(axis=1)])
-    n_columns = n_columns_of(len(datasets))
+    n_columns = n_columns_of(len(shown))
     labels = labels_of(rows, methods)
     legend_width, legend_height = legend_size(labels, 1)
     width = 1.2 + 3.2 * n_columns + legend_width
-    height = max(3.0 * math.ceil(len(datasets) / n_columns), legend_height)
+    height = max(3.0 * math.ceil(len(shown) / n_columns), legend_height)
     title = f"Few-shot {info(metric).label} on unseen environments · {track_title(track)}"
     with look():
         caption = _caption(metric, graph_told=bool(told & set(methods))) + remarks(rows, methods)
         figure = framed_figure(width, height, title, caption)
-        for i, (axes, dataset) in enumerate(zip(panels(figure, len(datasets), sharey=True), datasets, strict=True)):
-            of_dataset = rows[rows["dataset"] == dataset]
-            _draw_curves(axes, of_dataset, names, sizes, methods, styles)
-            _draw_chance(axes, of_dataset, metric, sizes)
+        for i, (axes, name) in enumerate(zip(panels(figure, len(shown), sharey=True), shown, strict=True)):
+            of_panel = rows[rows["panel"] == name]
+            _draw_curves(axes, of_panel, names, sizes, methods, styles)
+            _draw_chance(axes, of_panel, metric, sizes)
             set_limits(axes, metric, "y")
-            panel_title(axes, dataset, n_problems(rows, dataset), 3.2)
+            panel_title(axes, name, n_problems(rows, name), 3.2)
             axes.set_xlabel("samples per new environment")
             axes.set_ylabel(axis_label(metric) if i % n_columns == 0 else "")
         dashes = [Line2D([], [], color=GREY, linestyle="--", linewidth=1.2, label="chance")] if metric in _CHANCE else []
@@ -149,7 +149,7 @@ def _draw_chance(axes: Axes, rows: pd.DataFrame, metric: str, sizes: Sequence[in
     if metric == "target_auroc":
         level = np.full(len(sizes), 0.5)
     elif metric == "target_average_precision" and all(n in rows for n in names):
-        level = rows.groupby("problem")[names].first().astype(float).mean().to_numpy()
+        level = rows.groupby(["dataset", "problem"])[names].first().astype(float).mean().to_numpy()
     else:
         return
     x, level = (list(sizes), level) if len(sizes) > 1 else (list(axes.get_xlim()), np.repeat(level, 2))

@@ -128,9 +128,9 @@ def _plan(rows: pd.DataFrame, edges: pd.DataFrame | None, reliability: pd.DataFr
 
 
 def _by_family(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose panels are families in place of datasets, where a suite sorts all of its datasets into several."""
+    """Rows whose panels are families, where a suite sorts all of its datasets into several."""
     families = set(rows["family"].fillna("")) if "family" in rows else {""}
-    return rows if "" in families or len(families) == 1 else rows.assign(dataset=rows["family"])
+    return rows if "" in families or len(families) == 1 else rows.assign(panel=rows["family"])
 
 
 def _told(rows: pd.DataFrame, metrics: list[str]) -> list[str]:

@@ -15,12 +15,12 @@ from matplotlib.lines import Line2D
 
 from bench.columns import FAILURES, info
 from bench.plots.data import (
-    datasets_with_values,
     drawn,
     error_lengths,
     labels_of,
     n_problems,
     need_values,
+    panels_with_values,
     remarks,
     rows_of_track,
     summaries,
@@ -47,7 +47,7 @@ from bench.plots.style import (
 def plot_run_time(
     rows: pd.DataFrame, metric: str, *, track: str, order: Sequence[str] = (), styles: Mapping[str, Style] | None = None
 ) -> Figure:
-    """A metric against the time of a fit, a panel per dataset; failures on a strip at the worse side.
+    """A metric against the time of a fit, a panel per dataset or family; failures on a strip at the worse side.
 
     A timeout stands at its time limit, another failure at the time it took; failures without a known time are counted in the
     caption only. Parameters as in :func:`plot_scores`.
@@ -64,24 +64,24 @@ def plot_run_time(
     if rows["seconds"].isna().all():
         raise NothingToPlot(f"{info('fit_seconds').label} has no value on any problem")
     has_value = rows[metric].notna() & (rows["status"] == "ok")
-    datasets, methods = datasets_with_values(rows, [metric]), drawn(order, rows[has_value | rows["failed"]])
-    n_columns = n_columns_of(len(datasets))
+    shown, methods = panels_with_values(rows, [metric]), drawn(order, rows[has_value | rows["failed"]])
+    n_columns = n_columns_of(len(shown))
     labels = labels_of(rows, methods)
     legend_width, legend_height = legend_size(labels, 2)
     width = 1.2 + 3.4 * n_columns + legend_width
-    height = max(3.2 * math.ceil(len(datasets) / n_columns), legend_height)
+    height = max(3.2 * math.ceil(len(shown) / n_columns), legend_height)
     title = f"{info(metric).label} against run time · {track_title(track)}"
     with look():
         figure = framed_figure(width, height, title, _caption(rows) + remarks(rows, methods))
-        for i, (axes, dataset) in enumerate(zip(panels(figure, len(datasets), sharex=True), datasets, strict=True)):
+        for i, (axes, name) in enumerate(zip(panels(figure, len(shown), sharex=True), shown, strict=True)):
             axes.set_xscale("log")
             axes.set_xlim(*_time_range(rows["seconds"]))
-            of_dataset = rows[rows["dataset"] == dataset]
-            _draw_scores(axes, of_dataset, metric, methods, styles)
+            of_panel = rows[rows["panel"] == name]
+            _draw_scores(axes, of_panel, metric, methods, styles)
             set_limits(axes, metric, "y")
-            _draw_failures(axes, of_dataset[of_dataset["failed"] & of_dataset["seconds"].notna()], metric, methods, styles)
-            panel_title(axes, dataset, n_problems(rows, dataset), 3.4)
-            axes.set_xlabel("fit time (s, log scale)" if i + n_columns >= len(datasets) else "")
+            _draw_failures(axes, of_panel[of_panel["failed"] & of_panel["seconds"].notna()], metric, methods, styles)
+            panel_title(axes, name, n_problems(rows, name), 3.4)
+            axes.set_xlabel("fit time (s, log scale)" if i + n_columns >= len(shown) else "")
             axes.tick_params(axis="x", labelbottom=True)
             axes.set_ylabel(axis_label(metric) if i % n_columns == 0 else "")
         add_legend(figure, labels, styles, lines=False, more=_failure_marks(rows))

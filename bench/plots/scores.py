@@ -1,4 +1,4 @@
-"""A metric by method and dataset: every problem, the mean and its interval, and failures in words."""
+"""A metric by method and dataset or family: every problem, the mean and its interval, and failures in words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from bench.columns import FAILURES, info
 from bench.plots.data import (
-    datasets_with_values,
     drawn,
     error_lengths,
     labels_of,
     n_problems,
     need_values,
+    panels_with_values,
     remarks,
     rows_of_track,
     summaries,
@@ -47,12 +47,12 @@ _CAPTION = (
 def plot_scores(
     rows: pd.DataFrame, metric: str, *, track: str, order: Sequence[str] = (), styles: Mapping[str, Style] | None = None
 ) -> Figure:
-    """A metric by method and dataset: a point per problem, mean and interval, failures in words.
+    """A metric by method and panel: a point per problem, mean and interval, failures in words.
 
     Parameters
     ----------
     rows : DataFrame
-        The rows frame.
+        The rows frame; a column ``panel`` names the panel of each row, by default its dataset.
     metric : str
         What to show.
     track : str
@@ -71,23 +71,23 @@ def plot_scores(
     rows = rows_of_track(rows, track)
     need_values(rows, [metric])
     shown = (rows[metric].notna() & (rows["status"] == "ok")) | rows["status"].isin(FAILURES)
-    datasets, methods = datasets_with_values(rows, [metric]), drawn(order, rows[shown])
-    n_columns = n_columns_of(len(datasets))
-    n_rows = math.ceil(len(datasets) / n_columns)
+    names, methods = panels_with_values(rows, [metric]), drawn(order, rows[shown])
+    n_columns = n_columns_of(len(names))
+    n_rows = math.ceil(len(names) / n_columns)
     labels = list(labels_of(rows, methods).values())
     height = sum(0.27 * max(1.0, 0.75 * (1 + label.count("\n"))) for label in labels)
     panel_width = 3.4 if n_columns > 1 else 5.0
-    headings = [panel_heading(dataset, n_problems(rows, dataset), panel_width) for dataset in datasets]
+    headings = [panel_heading(name, n_problems(rows, name), panel_width) for name in names]
     height += 0.19 * max(heading.count("\n") for heading in headings)
     title = f"{info(metric).label} by method · {track_title(track)}"
     with look():
         figure = framed_figure(
             1.9 + panel_width * n_columns, n_rows * (height + 0.65) + 0.25, title, _CAPTION + remarks(rows, methods)
         )
-        for i, (axes, dataset) in enumerate(zip(panels(figure, len(datasets), sharey=True), datasets, strict=True)):
-            _draw_scores(axes, rows[rows["dataset"] == dataset], metric, methods, styles)
-            panel_title(axes, dataset, n_problems(rows, dataset), panel_width)
-            axes.set_xlabel(axis_label(metric) if i + n_columns >= len(datasets) else "")
+        for i, (axes, name) in enumerate(zip(panels(figure, len(names), sharey=True), names, strict=True)):
+            _draw_scores(axes, rows[rows["panel"] == name], metric, methods, styles)
+            panel_title(axes, name, n_problems(rows, name), panel_width)
+            axes.set_xlabel(axis_label(metric) if i + n_columns >= len(names) else "")
             axes.set_yticks(range(len(methods)), labels)
             axes.set_ylim(len(methods) - 0.5, -0.5)
             axes.tick_params(axis="y", labelleft=i % n_columns == 0)

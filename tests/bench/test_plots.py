@@ -36,7 +36,9 @@ from bench.plots import (
     title_of,
     write_plots,
 )
+from bench.plots.files import _plan
 from bench.statistics import compare, differences_to
+from bench.tables import leaderboard
 
 SHD = "shd_interventional"
 METHODS = ("empty", "marginal", "ut_igsp[alpha=0.001,bootstrap=20]", "gies")
@@ -622,3 +624,25 @@ def test_panels_are_families_where_all_datasets_have_one(tmp_path):
     # Texts are drawn as paths; what each path says stands in a comment before it.
     assert b"<!-- made (n = 4 problems) -->" in svg["families"].replace(b"\n", b" ")
     assert b"sf" not in b"".join(line for line in svg["families"].splitlines() if line.strip().startswith(b"<!--"))
+
+
+def test_intervals_by_family_are_those_of_the_table_of_the_family():
+    """Datasets differ a lot, so that intervals which forget that they are strata would be far wider."""
+    rows = rows_frame(("empty", "ut_igsp"), ("er", "sf", "sachs"), repetitions=4, sizes=(3, 10))
+    rows["family"] = rows["dataset"].map({"er": "made", "sf": "made", "sachs": "proteins"})
+    rows.loc[rows["dataset"] == "sf", [SHD, "fit_seconds"]] *= 5
+    rows.loc[rows["dataset"] == "sf", "few_shot_target_f1_n3"] /= 5
+    figures = dict(_plan(rows, None, None, SHD))
+    drawn = {  # plot: metric and axis of the interval, and which point of a curve it is
+        f"scores-unknown-{SHD}": (SHD, 0),
+        f"run-time-unknown-{SHD}": (SHD, 1),
+        "few-shot-unknown-target_f1": ("few_shot_target_f1_n3", 1),
+    }
+    for family in ("made", "proteins"):
+        for stem, (metric, axis) in drawn.items():
+            table_of_family = leaderboard(rows, track="unknown", family=family, metrics=[metric], sort_by=metric).comparison
+            containers = bars(panels(figures[stem]())[family])
+            assert len(containers) == 2
+            for method, container in containers.items():
+                entry = table_of_family.entry(method, metric)
+                assert ends(container, axis)[0] == pytest.approx([entry["low"], entry["high"]])
