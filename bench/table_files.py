@@ -119,6 +119,7 @@ _LATEX_CHARACTERS = {
     "…": r"\dots{}",
     "·": r"$\cdot$",
     "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
     "≈": r"$\approx$",
     "Δ": r"$\Delta$",
     "→": r"$\rightarrow$",

@@ -44,6 +44,8 @@ UNTOLD_SORT_BY = "target_f1"
 _OUTPUTS = ("edge_output", "target_output")
 _OUTPUT_MARKS = {"binary": "ᵇ", "score": "ˢ", "posterior": "ᵖ"}
 _OUTPUT_WORDS = {"binary": "a binary answer", "score": "scores", "posterior": "posterior probabilities"}
+_METHOD_MARKS = {"targets_given": "†", "cut_short": "‡"}
+_METHOD_WORDS = {"targets_given": "was told the targets", "cut_short": "some answers are the best so far as the budget ran out"}
 _LEVEL_MARKS = {"level": " ≈", "level_where_answered": " (≈)"}
 
 
@@ -124,7 +126,8 @@ class Leaderboard(Board):
     metrics : tuple of str
         Columns; the sorting metric comes first.
     methods : DataFrame
-        The methods shown, best first: ``targets_given`` (bool), ``edge_output`` and ``target_output``, indexed by ``method``.
+        The methods shown, best first: ``targets_given`` and ``cut_short`` (bool; on any problem), ``edge_output`` and
+        ``target_output``, indexed by ``method``.
     notes : tuple of str
         Footnotes of this table; :func:`legend` says what holds for all.
     scope : dict
@@ -249,11 +252,12 @@ def _silent(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
 
 
 def _methods(rows: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
-    """Whether each method was told the targets, and what its edge probabilities are."""
-    ran = rows[rows["status"] != "skipped"].reindex(columns=["method", "targets_given", *_OUTPUTS])
+    """Whether each method was told the targets, whether it was ever cut short, and what its edge probabilities are."""
+    ran = rows[rows["status"] != "skipped"].reindex(columns=["method", "status", "targets_given", "cut_short", *_OUTPUTS])
     given = ran["targets_given"].eq(True).groupby(ran["method"]).any()
+    cut = (ran["cut_short"].eq(True) & (ran["status"] == "ok")).groupby(ran["method"]).any()
     outputs = ran.groupby("method")[[*_OUTPUTS]].first().astype(object).fillna("")  # runs of earlier versions lack some
-    return outputs.assign(targets_given=given).reindex(pd.Index(order, name="method"))
+    return outputs.assign(targets_given=given, cut_short=cut).reindex(pd.Index(order, name="method"))
 
 
 def _output_ranked(metric: str) -> str | None:
@@ -299,7 +303,8 @@ def columns(board: Leaderboard) -> list[Column]:
         return Cell(NOTHING if math.isnan(value) else f"{value:.2f}")
 
     def named(method: str) -> Cell:
-        return Cell(method, mark=" †" if board.methods["targets_given"][method] else "")
+        marks = "".join(mark for column, mark in _METHOD_MARKS.items() if board.methods[column][method])
+        return Cell(method, mark=f" {marks}" if marks else "")
 
     def each(function: Callable[[str], Cell]) -> tuple[Cell, ...]:
         return tuple(map(function, board.methods.index))
@@ -324,7 +329,8 @@ def legend(boards: Sequence[Leaderboard]) -> list[str]:
     level = "; ≈ not told from it (the interval contains 0, or no test tells them apart)" if "level" in verdicts else ""
     if "level_where_answered" in verdicts:
         level += "; (≈) so too on what both answered, but failed where the first answered"
-    marks = ["† was told the targets"] if any(b.methods["targets_given"].any() for b in boards) else []
+    marked = {column for column in _METHOD_MARKS for b in boards if b.methods[column].any()}
+    marks = [f"{mark} {_METHOD_WORDS[column]}" for column, mark in _METHOD_MARKS.items() if column in marked]
     ranked = {output for m in metrics if (output := _output_ranked(m))}
     kinds = {kind for b in boards for output in ranked for kind in b.methods[output]}
     words = [f"{_OUTPUT_MARKS[kind]} {word}" for kind, word in _OUTPUT_WORDS.items() if kind in kinds]

@@ -1,4 +1,4 @@
-"""Accuracy against the time of a fit, with what failed, and when, on a strip of its own."""
+"""Accuracy against the time of a fit and the front of the best trades, with what failed, and when, on a strip of its own."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def plot_run_time(
 ) -> Figure:
     """A metric against the time of a fit, a panel per dataset or family; failures on a strip at the worse side.
 
-    A timeout stands at its time limit, another failure at the time it took; failures without a known time are counted in the
+    A step line is the Pareto front (:func:`pareto_front`) of the means, through methods that answered every problem of the
+    panel that any method answered: who fails on the hard ones is not rewarded. Answers that were cut short are hollow. A
+    timeout stands at its time limit, another failure at the time it took; failures without a known time are counted in the
     caption only. Parameters as in :func:`plot_scores`.
 
     Raises
@@ -67,7 +69,7 @@ def plot_run_time(
     shown, methods = panels_with_values(rows, [metric]), drawn(order, rows[has_value | rows["failed"]])
     n_columns = n_columns_of(len(shown))
     labels = labels_of(rows, methods)
-    legend_width, legend_height = legend_size(labels, 2)
+    legend_width, legend_height = legend_size(labels, 4)
     width = 1.2 + 3.4 * n_columns + legend_width
     height = max(3.2 * math.ceil(len(shown) / n_columns), legend_height)
     title = f"{info(metric).label} against run time · {track_title(track)}"
@@ -84,13 +86,18 @@ def plot_run_time(
             axes.set_xlabel("fit time (s, log scale)" if i + n_columns >= len(shown) else "")
             axes.tick_params(axis="x", labelbottom=True)
             axes.set_ylabel(axis_label(metric) if i % n_columns == 0 else "")
-        add_legend(figure, labels, styles, lines=False, more=_failure_marks(rows))
+        add_legend(
+            figure, labels, styles, lines=False, more=[_front_line([], []), *_cut_short_mark(rows), *_failure_marks(rows)]
+        )
     return figure
 
 
 def _caption(rows: pd.DataFrame) -> str:
     unplaced = Counter(rows.loc[rows["failed"] & rows["seconds"].isna(), "method"])
     caption = f"Small points: one problem each. Large marker: means of time and score; {INTERVALS}. "
+    caption += "Line: Pareto front, methods that none beats in both means, of those that answered all that any did. "
+    if _is_cut_short(rows).any():
+        caption += "Hollow points: cut short, the best so far as the budget ran out. "
     if rows["failed"].any():
         caption += (
             "Grey strip at the worse edge, without a score: × timeout at its limit (dotted line), "
@@ -99,6 +106,19 @@ def _caption(rows: pd.DataFrame) -> str:
     if unplaced:
         caption += f"Failures of unknown time, not drawn: {', '.join(f'{m} ({k})' for m, k in sorted(unplaced.items()))}. "
     return caption + "The time is that of the fit alone, one thread."
+
+
+def _is_cut_short(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Which answers are the best so far at the end of a budget, bool by row."""
+    if "cut_short" not in rows:  # a run of an earlier version
+        return pd.Series(False, index=rows.index)
+    return rows["cut_short"].eq(True) & (rows["status"] == "ok")
+
+
+def _cut_short_mark(rows: pd.DataFrame) -> list[Line2D]:
+    """Entry of the legend for answers that were cut short, where there are any."""
+    look_of: dict[str, Any] = {"color": "0.2", "marker": "o", "markerfacecolor": "none", "linestyle": "none", "markersize": 4}
+    return [Line2D([], [], label="answer cut short", **look_of)] if _is_cut_short(rows).any() else []
 
 
 def _failure_marks(rows: pd.DataFrame) -> list[Line2D]:
@@ -134,7 +154,12 @@ def _draw_scores(axes: Axes, rows: pd.DataFrame, metric: str, methods: Sequence[
             continue
         style = styles[method]
         points = rows[(rows["method"] == method) & (rows["status"] == "ok")].dropna(subset=[metric, "seconds"])
-        axes.scatter(points["seconds"], points[metric], s=8, color=style.colour, alpha=0.35, linewidths=0, zorder=2)
+        cut = _is_cut_short(points)
+        whole, short = points[~cut], points[cut]
+        axes.scatter(whole["seconds"], whole[metric], s=8, color=style.colour, alpha=0.35, linewidths=0, zorder=2)
+        if len(short):
+            hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": [style.colour], "gid": "cut short"}
+            axes.scatter(short["seconds"], short[metric], s=12, linewidths=0.7, zorder=2, **hollow)
         score, time = summary[method, metric], summary[method, "fit_seconds"]
         if score.n and time.n and time.mean > 0:
             axes.errorbar(
@@ -151,6 +176,38 @@ def _draw_scores(axes: Axes, rows: pd.DataFrame, metric: str, methods: Sequence[
                 zorder=4,
                 label=method,
             )
+    _draw_front(axes, [(summary[m, metric], summary[m, "fit_seconds"]) for m in methods if (m, metric) in summary], metric)
+
+
+def pareto_front(seconds: Sequence[float], losses: Sequence[float]) -> list[int]:
+    """Positions, fastest first, than which no other one is at least as fast and at least as good; of equals one.
+
+    Examples
+    --------
+    >>> pareto_front([1.0, 2.0, 3.0, 4.0], [9.0, 5.0, 6.0, 1.0])
+    [0, 1, 3]
+    """
+    front: list[int] = []
+    for i in sorted(range(len(seconds)), key=lambda i: (seconds[i], losses[i])):
+        if not front or losses[i] < losses[front[-1]]:
+            front.append(i)
+    return front
+
+
+def _draw_front(axes: Axes, points: Sequence[tuple[Any, Any]], metric: str) -> None:
+    """The best mean score that so much time buys, as steps; past its last method it goes on to the edge."""
+    most = max((score.n for score, _ in points), default=0)
+    able = [(time.mean, score.mean) for score, time in points if score.n == most > 0 and time.mean > 0]
+    sign = -1.0 if info(metric).better == "higher" else 1.0
+    front = [able[i] for i in pareto_front([x for x, _ in able], [sign * y for _, y in able])]
+    if front:
+        front.append((axes.get_xlim()[1], front[-1][1]))
+        axes.add_line(_front_line([x for x, _ in front], [y for _, y in front]))
+
+
+def _front_line(x: Sequence[float], y: Sequence[float]) -> Line2D:
+    steps: dict[str, Any] = {"drawstyle": "steps-post", "linewidth": 1.1, "zorder": 3}
+    return Line2D(x, y, color="0.2", label="Pareto front", gid="front", **steps)
 
 
 def _draw_failures(axes: Axes, failed: pd.DataFrame, metric: str, methods: Sequence[str], styles: Mapping[str, Style]) -> None:

@@ -232,6 +232,14 @@ def test_ten_thousand_rows_are_data_and_not_elements(tmp_path):
     assert (tmp_path / NAME).stat().st_size < 2e6
 
 
+def test_rows_that_were_cut_short_say_so_and_where_none_was_there_is_no_column(tmp_path):
+    rows = rows_frame(("a", "b"), ("er",), repetitions=2)
+    assert "cut short" not in [column["head"] for column in views.cells(rows)["columns"]]
+    rows["cut_short"] = [True, False, False, False]
+    (column,) = [c for c in views.cells(rows)["columns"] if c["head"] == "cut short"]
+    assert [column["texts"][code] for code in column["codes"]] == ["best so far", "", "", ""]
+
+
 def test_a_row_without_most_columns_is_enough(tmp_path):
     few = pd.DataFrame([row("empty", "p0", status="error")])[["track", "dataset", "problem", "method", "status", "reason"]]
     page = page_of(few, tmp_path)

@@ -304,9 +304,50 @@ def test_failures_stand_on_a_strip_at_the_worse_edge_timeouts_at_their_limit(met
     assert {"timeout", "other failure"} <= {t.get_text() for t in figure.legends[0].get_texts()}
 
 
+def front(axes: Axes) -> list[tuple[float, float]]:
+    """Corners of the Pareto front, without the end at the edge of the panel."""
+    (line,) = [line for line in axes.lines if line.get_gid() == "front"]
+    assert line.get_drawstyle() == "steps-post"
+    assert line.get_xdata()[-1] == axes.get_xlim()[1]
+    return list(zip(line.get_xdata(), line.get_ydata(), strict=True))[:-1]
+
+
+@pytest.mark.parametrize(("metric", "worse_is"), [(SHD, 1.0), ("target_f1", -0.1)])
+def test_the_front_goes_through_the_methods_that_none_beats_in_both(metric, worse_is):
+    answers = {"fast": (0.1, 9.0), "slow": (1.0, 4.0), "beaten": (2.0, 5.0), "slowest": (10.0, 1.0)}
+    rows = pd.concat(
+        [table({m: [1 + worse_is * score] * 2}, metric, fit_seconds=seconds) for m, (seconds, score) in answers.items()]
+    )
+    axes = panels(plot_run_time(rows, metric, track="unknown"))["er"]
+    expected = [(answers[m][0], 1 + worse_is * answers[m][1]) for m in ("fast", "slow", "slowest")]
+    np.testing.assert_allclose(front(axes), expected)
+
+
+def test_a_method_that_failed_is_not_on_the_front():
+    rows = pd.concat(
+        [table({"whole": [5.0, 9.0]}, fit_seconds=1.0), table({"easy": [1.0, "error"]}, fit_seconds=0.1)], ignore_index=True
+    )
+    np.testing.assert_allclose(front(panels(plot_run_time(rows, SHD, track="unknown"))["er"]), [(1.0, 7.0)])
+
+
+def test_answers_that_were_cut_short_are_hollow_and_the_legend_and_the_caption_say_so():
+    rows = table({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0]}, fit_seconds=1.0)
+    whole = plot_run_time(rows, SHD, track="unknown")
+    rows.loc[(rows["method"] == "a") & (rows["repetition"] > 0), "cut_short"] = True
+    some = plot_run_time(rows, SHD, track="unknown")
+    marked = {figure: [c for c in points(figure.axes[0]) if c.get_gid() == "cut short"] for figure in (whole, some)}
+    assert not marked[whole]
+    (hollow,) = marked[some]
+    assert hollow.get_offsets()[:, 1].tolist() == [2.0, 3.0]
+    assert not len(hollow.get_facecolors())
+    for figure, said in ((whole, False), (some, True)):
+        assert ("cut short" in caption_of(figure)) == said
+        assert ("answer cut short" in [t.get_text() for t in figure.legends[0].get_texts()]) == said
+
+
 def test_methods_without_a_score_are_named_in_the_caption_and_not_in_the_legend():
     figure = plot_run_time(rows_frame(("empty", "b"), ("er",), repetitions=3), "target_f1", track="unknown")
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["b"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["b", "Pareto front"]
     assert "No value: empty." in caption_of(figure)
 
 

@@ -287,6 +287,9 @@ def test_budgets_that_ran_out_and_columns_without_values_are_named():
     rows.loc[0, "cut_short"] = True
     board = leaderboard(rows, track="unknown")
     assert "Answered with the best so far as the budget ran out: a (1)." in board.notes
+    assert [cell.mark for cell in board.columns()[0].cells if cell.text == "a"] == [" ‡"]
+    assert not [cell.mark for cell in board.columns()[0].cells if cell.text != "a" and cell.mark]
+    assert "‡ some answers are the best so far" in " ".join(legend([board]))
     assert any(note.startswith("Left out, as no method has a value: edge AP") for note in board.notes)
     assert board.metrics == (SHD,)
 
