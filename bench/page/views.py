@@ -21,7 +21,7 @@ MOST_FAILURES = 200
 """Failures that are listed one by one; the table of all rows has the others."""
 
 MOST_SINGLE_PROBLEMS = 6
-"""Pictures of one problem each that the page holds; they are large, and the others stand in the folder of plots."""
+"""Pictures of one problem each that the page holds; they are large, and a page of all of them would be too."""
 
 CELL_COLUMNS = ("track", "dataset", "repetition", "method", "status")
 """Of the table of all rows, before the metrics; ``reason`` and ``cell`` follow them."""
@@ -171,9 +171,9 @@ def _of_single_problems(plots: Plots) -> list[Path]:
 
 
 def _not_held(plots: Plots) -> list[str]:
-    """Pictures that are files but not part of the page."""
+    """Pictures that are not part of the page. Where they are it does not say: a published one has none beside it."""
     n = len(_of_single_problems(plots)) - MOST_SINGLE_PROBLEMS
-    return [f"edge probabilities of {counted(n, 'further problem')} (in the folder plots)"] if n > 0 else []
+    return [f"edge probabilities of {counted(n, 'further problem')} (too many for one page)"] if n > 0 else []
 
 
 def _inside(path: Path) -> str:

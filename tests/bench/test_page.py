@@ -278,4 +278,4 @@ def test_of_pictures_of_single_problems_the_page_holds_some_and_names_the_rest(t
     found = {kind: len(pictures) for kind, pictures in views.pictures(plots)}
     assert found == {"Scores": 1, "Edge probabilities beside the truth": views.MOST_SINGLE_PROBLEMS}
     shown = views.page(rows_frame(("empty",), repetitions=1), [], plots, {}, "")
-    assert shown["left_out"] == ["ranks: too few", "edge probabilities of 3 further problems (in the folder plots)"]
+    assert shown["left_out"] == ["ranks: too few", "edge probabilities of 3 further problems (too many for one page)"]

@@ -151,6 +151,18 @@ def test_what_is_published_is_the_report_and_what_it_was_made_from(tmp_path):
     assert published() == expected - {"tables/b.md"} | {"tables/mine.txt"}
 
 
+def test_a_published_page_promises_no_file_that_is_not_published(tmp_path):
+    """Pictures of single problems are left out of what is published, and those beyond the first few of its page too."""
+    rows = rows_frame(("empty",), [f"d{i}" for i in range(7)], repetitions=1, sizes=())
+    edges = [edges_frame(("empty",), n_variables=3, dataset=f"d{i}", problem=f"d{i}-0") for i in range(7)]
+    directory, destination = run_directory(tmp_path / "run", rows=rows, edges=pd.concat(edges)), tmp_path / "published"
+    written = publish(directory, destination, report(directory)[0])
+    assert not [path for path in written if path.name.startswith("edges-")]
+    page = (destination / "report.html").read_text(encoding="utf-8")
+    assert "edge probabilities of 1 further problems" in page
+    assert "in the folder" not in page
+
+
 @pytest.mark.slow
 def test_five_datasets_on_two_tracks_are_a_hundred_lines_at_most(tmp_path, unplotted):
     methods = [f"method_{i}[bootstrap=20]" for i in range(10)]
