@@ -280,10 +280,9 @@ def cells(rows: pd.DataFrame) -> dict[str, Any]:
             continue
         codes, texts = pd.factorize(rows[name].fillna("").astype(str))
         columns.append({"head": name, "texts": [text[:300] for text in texts], "codes": codes.tolist()})
-    if "cut_short" in rows and rows["cut_short"].eq(True).any():
-        columns.append(
-            {"head": "cut short", "texts": ["", "best so far"], "codes": rows["cut_short"].eq(True).astype(int).tolist()}
-        )
+    cut = rows["cut_short"].eq(True) if "cut_short" in rows else pd.Series(False, index=rows.index)
+    if cut.any():
+        columns.append({"head": "cut short", "texts": ["", "best so far"], "codes": cut.astype(int).tolist()})
     for name in metrics:
         digits = max(info(name).decimals, 3)
         values = [None if pd.isna(value) else round(float(value), digits) for value in rows[name]]
