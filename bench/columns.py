@@ -96,6 +96,11 @@ FEW_SHOT = ("target_f1", "target_auroc", "target_average_precision", "target_exa
 """Target metrics that are also scored on held-out environments, a column per size: see :func:`few_shot_column`."""
 
 
+def is_cost(metric: str) -> bool:
+    """Whether a metric is a cost, as a time is: costs differ by factors, scores by differences."""
+    return info(metric).group == "cost"
+
+
 def scores_the_graph(column: str) -> bool:
     """Whether a metric scores edges, which says nothing where the graph was told.
 

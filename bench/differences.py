@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.columns import info, parse_few_shot, scores_the_graph
+from bench.columns import info, is_cost, parse_few_shot, scores_the_graph
 from bench.footnotes import failure_notes
 from bench.labels import ARROWS, NOTHING, TRACK_TITLES, format_interval, format_value, short_label, slug
 from bench.paired_tests import LEVEL, smallest_p
@@ -120,7 +120,8 @@ def difference_board(
     n_problems = ran.groupby(["dataset", "problem"]).ngroups
     columns = [Column("method", tuple(map(Cell, methods)), left=True)]
     columns += [
-        Column(difference_head(m), tuple(effect_cell(keyed[method, m]) for method in methods), metric=m) for m in metrics
+        Column(difference_head(m), tuple(effect_cell(keyed[method, m]) for method in methods), metric=m, by_factors=is_cost(m))
+        for m in metrics
     ]
     datasets = sorted(map(str, ran["dataset"].unique()))
     where = "; ".join(datasets) if len(datasets) <= 3 and not family else counted(len(datasets), "dataset")

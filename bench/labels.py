@@ -10,7 +10,7 @@ import re
 
 import pandas as pd
 
-from bench.columns import info, parse_few_shot
+from bench.columns import info, is_cost, parse_few_shot
 
 SORT_BY = "shd_interventional"
 """The metric that orders methods unless a user asks for another one."""
@@ -92,7 +92,7 @@ def format_value(value: float, metric: str, *, signed: bool = False, more_digits
     if not math.isfinite(value):
         return NOTHING
     decimals = info(metric).decimals + more_digits
-    if info(metric).group == "cost" and value != 0:
+    if is_cost(metric) and value != 0:
         decimals = min(3, max(0, 1 - math.floor(math.log10(abs(value)))))
     text = f"{value:.{decimals}f}"
     if float(text) == 0:

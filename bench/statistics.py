@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bench.columns import EXTRA_METRICS, FAILURES, METRICS, STATUSES, info, parse_few_shot
+from bench.columns import EXTRA_METRICS, FAILURES, METRICS, STATUSES, info, is_cost, parse_few_shot
 from bench.errors import InputError, UnknownName
 from bench.intervals import CONFIDENCE, RESAMPLES, FloatArray, bootstrap_intervals, ratio_interval
 from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
@@ -495,7 +495,7 @@ def _differences(
     resamples: int,
 ) -> pd.DataFrame:
     """The part of :func:`differences_to` that is about one metric."""
-    is_ratio = info(metric).group == "cost"
+    is_ratio = is_cost(metric)
     compared = value.where(value > 0).map(np.log) if is_ratio else value
     difference = compared.sub(compared[base], axis=0)
     of_draws = difference.groupby(draws.reindex(difference.index)).sum(min_count=1)

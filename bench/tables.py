@@ -21,7 +21,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from bench.columns import parse_few_shot, scores_the_graph
+from bench.columns import is_cost, parse_few_shot, scores_the_graph
 from bench.errors import UnknownName
 from bench.footnotes import footnotes
 from bench.labels import NOTHING, SORT_BY, TRACK_TITLES, format_interval, format_value, head, short_label, slug
@@ -67,12 +67,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of texts; ``metric`` where a narrow terminal may drop it."""
+    """One column of texts; ``metric`` where a narrow terminal may drop it, ``by_factors`` where numbers differ by factors."""
 
     head: str
     cells: tuple[Cell, ...]
     metric: str | None = None
     left: bool = False
+    by_factors: bool = False
 
 
 class Board(ABC):
@@ -312,9 +313,13 @@ def columns(board: Leaderboard) -> list[Column]:
     return [
         Column("method", each(named), left=True),
         Column("mean rank", each(mean_rank)),
-        Column(head(sort_by), each(lambda m: mean(m, sort_by))),
+        Column(head(sort_by), each(lambda m: mean(m, sort_by)), by_factors=is_cost(sort_by)),
         Column("Δ to first", each(difference)),
-        *(Column(head(x), each(partial(mean, metric=x)), metric=x) for x in board.metrics if x != sort_by),
+        *(
+            Column(head(x), each(partial(mean, metric=x)), metric=x, by_factors=is_cost(x))
+            for x in board.metrics
+            if x != sort_by
+        ),
         Column("n", each(lambda m: Cell(f"{entry(m)['n']}/{comparison.n_problems}"))),
         Column("failed", each(lambda m: Cell(str(entry(m)["failures"])))),
     ]

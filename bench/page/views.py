@@ -14,7 +14,7 @@ import pandas as pd
 from bench.columns import FAILURES, WRONG_PAIRS, info
 from bench.labels import TRACK_TITLES, format_value, short_label, track_order
 from bench.plots import Plots
-from bench.tables import DEFAULT_METRICS, Board, Cell, Column, Leaderboard, legend
+from bench.tables import DEFAULT_METRICS, Board, Column, Leaderboard, legend
 from bench.texts import counted
 
 MOST_FAILURES = 200
@@ -25,6 +25,8 @@ MOST_SINGLE_PROBLEMS = 6
 
 CELL_COLUMNS = ("track", "dataset", "repetition", "method", "status")
 """Of the table of all rows, before the metrics; ``reason`` and ``cell`` follow them."""
+
+_BARS = "Bars: interval and value within the range of their column, on a logarithmic scale of times and their ratios."
 
 _PLOT_KINDS = {
     "scores": "Scores",
@@ -41,7 +43,7 @@ _PLOT_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """An interval and its value on the scale of a column, in per cent of its width."""
+    """An interval and its value on the scale of a column (logarithmic if ``by_factors``), in per cent of its width."""
 
     low: float
     value: float
@@ -91,7 +93,7 @@ def page(rows: pd.DataFrame, boards: Sequence[Board], plots: Plots, about: dict[
         "tracks": [(track, TRACK_TITLES.get(track, track)) for track in track_order(rows)],
         "datasets": sorted(map(str, rows["dataset"].unique())),
         "tables": [table(board) for board in boards],
-        "legend": legend([board for board in boards if isinstance(board, Leaderboard)]),
+        "legend": [*legend([board for board in boards if isinstance(board, Leaderboard)]), *([_BARS] if boards else [])],
         "pictures": pictures(plots),
         "left_out": [*plots.left_out, *_not_held(plots)],
         "errors": list(errors(ran)),
@@ -139,15 +141,21 @@ def table(board: Board) -> Table:
 
 
 def _entries(column: Column) -> list[Entry]:
-    spans = [cell.span for cell in column.cells if cell.span is not None and cell.interval]
-    low, high = min((s[0] for s in spans), default=math.nan), max((s[2] for s in spans), default=math.nan)
-    return [Entry(c.text, c.interval, c.mark, None if c.span is None else c.span[1], _bar(c, low, high)) for c in column.cells]
+    spans = [cell.span if cell.interval else None for cell in column.cells]
+    if column.by_factors and all(min(span) > 0 for span in spans if span is not None):
+        spans = [None if span is None else (math.log(span[0]), math.log(span[1]), math.log(span[2])) for span in spans]
+    low = min((span[0] for span in spans if span is not None), default=math.nan)
+    high = max((span[2] for span in spans if span is not None), default=math.nan)
+    return [
+        Entry(c.text, c.interval, c.mark, None if c.span is None else c.span[1], _bar(span, low, high))
+        for c, span in zip(column.cells, spans, strict=True)
+    ]
 
 
-def _bar(cell: Cell, low: float, high: float) -> Bar | None:
-    if cell.span is None or not cell.interval or not high > low:
+def _bar(span: tuple[float, float, float] | None, low: float, high: float) -> Bar | None:
+    if span is None or not high > low:
         return None
-    first, value, last = (round(100 * (min(max(x, low), high) - low) / (high - low), 1) for x in cell.span)
+    first, value, last = (round(100 * (min(max(x, low), high) - low) / (high - low), 1) for x in span)
     return Bar(first, value, last)
 
 

@@ -16,6 +16,7 @@ from page_reader import Page
 
 from bench import about as about_module
 from bench.columns import WRONG_PAIRS
+from bench.differences import difference_board
 from bench.errors import InputError
 from bench.page import NAME, views, write_page
 from bench.plots import Plots, write_plots
@@ -161,6 +162,34 @@ def test_an_interval_is_drawn_where_it_lies_on_the_scale_of_its_column():
     assert (second.bar.low, second.bar.value, second.bar.high) == (80, 90, 100)
     assert third.bar is None
     assert [e.key for e in (first, second, third, none)] == [1, 9, 5, None]
+
+
+def test_bars_of_times_are_on_a_log_scale_so_that_one_slow_method_does_not_hide_the_others():
+    cells = tuple(Cell("–", "[…]", span=(0.5 * x, x, 2 * x)) for x in (0.002, 0.02, 20.0))
+    places = [entry.bar.value for entry in views._entries(Column("fit time", cells, by_factors=True))]
+    assert places == [pytest.approx(100 * np.log(x / 0.001) / np.log(40 / 0.001), abs=0.06) for x in (0.002, 0.02, 20.0)]
+    with_zero = (*cells, Cell("0", "[0, 0]", span=(0.0, 0.0, 0.0)))
+    assert views._entries(Column("fit time", with_zero, by_factors=True))[-1].bar.value == 0
+
+
+def test_the_columns_of_costs_and_no_others_are_on_a_log_scale():
+    rows = rows_frame(("a", "b"), ("er",), repetitions=6).assign(base="a")
+    boards = {
+        "fit time (s) ↓": leaderboard(rows, track="unknown"),
+        "fit time, ratio ↓": difference_board(rows, "a", track="unknown"),
+    }
+    for head, board in boards.items():
+        assert [column.head for column in board.columns() if column.by_factors] == [head]
+    by_time = leaderboard(rows, track="unknown", metrics=["shd"], sort_by="fit_seconds")
+    assert [column.head for column in by_time.columns() if column.by_factors] == ["fit time (s) ↓"]
+
+
+def test_a_name_may_break_after_a_comma_or_a_bracket_alone(tmp_path):
+    name = "ut_igsp[alpha=0.01,bootstrap=20]"
+    rows = errors_of(rows_frame((name,), ("er",), repetitions=2), np.random.default_rng(0))
+    page_of(rows, tmp_path, boards=[leaderboard(rows, track="unknown")])
+    html = (tmp_path / NAME).read_text(encoding="utf-8")
+    assert html.count(">ut_igsp[<wbr>alpha=0.01,<wbr>bootstrap=20]") == 2  # in the ranked table and that of errors
 
 
 def test_every_plot_is_inside_with_its_title_and_caption_for_those_who_cannot_see_it(made):
