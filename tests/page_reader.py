@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-VOID = {"meta", "img", "input", "br", "hr", "link", "line", "rect"}
+VOID = {"meta", "img", "input", "br", "hr", "link", "line", "rect", "wbr"}
 """Elements without an end; of SVG those that close themselves."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,14 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def _breakable(label: str) -> Markup:
+    """A label that a narrow screen may break after a comma or a bracket, and not inside a word."""
+    return Markup("<wbr>").join(re.split(r"(?<=[,\[])", label))
+
+
+_ENVIRONMENT.filters["breakable"] = _breakable
 
 
 def write_page(

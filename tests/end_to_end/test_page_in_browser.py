@@ -1,22 +1,26 @@
-"""The page in Chromium, where there is one: nothing on the console, sorting, filtering, ten thousand rows without lag."""
+"""The page in Chromium, where there is one: nothing on the console, sorting, filtering, ten thousand rows without lag.
+
+And what it looks like on a phone, in the dark and on paper, told by what the browser measures.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from browser import CHROMIUM, Browser
 from frames import rows_frame
 from page_reader import Page
 
 from bench.page import NAME, write_page
 from bench.plots import Plots
+from bench.report import CALIBRATION_METRICS
 from bench.tables import leaderboard
-
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 
 pytestmark = [
     pytest.mark.slow,
@@ -123,6 +127,23 @@ def test_tables_are_chosen_by_track_and_dataset_and_rows_by_name(path):
     assert found["names"] == ["ut_igsp"]
 
 
+def test_where_no_table_is_left_the_page_says_so(path):
+    found = acted(
+        path,
+        """
+        const seen = [];
+        const look = () => seen.push(!document.getElementById("nothing").hidden);
+        look();
+        enter("track", "oracle"); enter("dataset", "sf"); look();
+        enter("dataset", ""); look();
+        enter("filter", "nobody"); look();
+        enter("filter", ""); look();
+        tell({ seen });
+        """,
+    )
+    assert found["seen"] == [False, True, False, True, False]
+
+
 def test_all_rows_are_searched_sorted_and_paged(path):
     found = acted(
         path,
@@ -162,3 +183,104 @@ def test_ten_thousand_rows_are_drawn_sorted_and_searched_without_lag(tmp_path):
     assert found["shown"] == 50
     # A tenth of a second is felt as at once; ten times that, for machines that do much beside.
     assert max(found["load"], found["sort"], found["search"]) < 1000, found
+
+
+# --- phone, dark, paper -----------------------------------------------------------------------------------------------
+
+PHONE = 390
+PAPER = 980
+"""Pixels between the margins of a page of US letter laid across; A4 has more."""
+
+NAMES = ("permutation_score", "ut_igsp[bootstrap=20]", "low_variance", "metacadi")
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A page with the widest table, that of calibration, and a table of each dataset folded away."""
+    rows = rows_frame(NAMES, repetitions=8)
+    rng = np.random.default_rng(0)
+    metrics = ("edge_brier", *CALIBRATION_METRICS)
+    rows = rows.assign(**{metric: rng.normal(-1.5, 0.5, len(rows)) for metric in metrics})
+    boards = [
+        leaderboard(rows, track="unknown"),
+        leaderboard(rows, track="unknown", metrics=CALIBRATION_METRICS, sort_by="edge_brier", subject="calibration"),
+        leaderboard(rows, track="unknown", dataset="er"),
+    ]
+    file = tmp_path_factory.mktemp("wide") / NAME
+    return write_page(file, rows=rows, boards=boards, plots=Plots((), ()), about={}, suite="name: made-up\n" * 500)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with Browser() as found:
+        yield found
+
+
+def test_on_a_phone_tables_scroll_and_the_page_does_not(browser, wide):
+    browser.open(wide, width=PHONE)
+    assert browser.value("[innerWidth, document.documentElement.scrollWidth]") == [PHONE, PHONE]
+    assert browser.value("[...document.querySelectorAll('.board .wide')].every((part) => part.scrollWidth > part.clientWidth)")
+
+
+def test_on_a_phone_names_are_broken_at_brackets_and_commas_alone(browser, wide):
+    browser.open(wide, width=PHONE)
+    # Pieces of a name are text nodes of their own; one that is broken has several rectangles.
+    pieces = browser.value(
+        """
+        [...document.querySelectorAll(".board:not(details *) tbody th")].flatMap((name) => [...name.childNodes])
+          .filter((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim() !== "")
+          .map((node) => {
+            const range = document.createRange();
+            range.selectNodeContents(node);
+            return [node.textContent, range.getClientRects().length];
+          })
+        """
+    )
+    assert {text for text, _ in pieces} == {"permutation_score", "ut_igsp[", "bootstrap=20]", "low_variance", "metacadi"}
+    assert {n_lines for _, n_lines in pieces} == {1}
+
+
+def brightness(browser, which: str) -> float:
+    """Of the colour of the page or its text, 0 to 1."""
+    colour = browser.value(f"getComputedStyle(document.body).{which}")
+    assert colour.startswith("rgb("), f"transparent: {colour}"
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) / (3 * 255)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_as_dark_as_its_reader_wants_it(browser, wide, scheme):
+    browser.open(wide, width=1280, scheme=scheme)
+    text, paper = brightness(browser, "color"), brightness(browser, "backgroundColor")
+    darker, brighter = (text, paper) if scheme == "light" else (paper, text)
+    assert darker < 0.2
+    assert brighter > 0.8
+
+
+def test_paper_has_no_controls_and_every_table_fits_it(browser, wide):
+    browser.open(wide, width=PAPER, media="print", scheme="dark")
+    shown = "[...document.querySelectorAll('.controls, nav, #rows')].filter((part) => part.getClientRects().length).length"
+    assert browser.value(shown) == 0
+    widths = browser.value("[...document.querySelectorAll('.wide')].map((part) => [part.scrollWidth, part.clientWidth])")
+    assert all(needed <= there for needed, there in widths if there), widths
+    assert max(there for _, there in widths) == PAPER
+    assert brightness(browser, "backgroundColor") == 1
+
+
+def test_on_paper_intervals_are_smaller_than_their_estimates(browser, wide):
+    browser.open(wide, width=PAPER, media="print")
+    sizes = browser.value(
+        """
+        [...document.querySelectorAll(".interval")]
+          .map((part) => [part, part.parentNode].map((x) => parseFloat(getComputedStyle(x).fontSize)))
+        """
+    )
+    assert sizes
+    assert all(interval < estimate for interval, estimate in sizes)
+
+
+def test_paper_lies_across_and_what_is_folded_away_takes_no_page(browser, wide):
+    browser.open(wide, width=PAPER, media="print")
+    pdf = base64.b64decode(browser.call("Page.printToPDF", preferCSSPageSize=True)["data"])
+    boxes = [tuple(map(float, box.split())) for box in re.findall(rb"/MediaBox \[0 0 ([\d. ]+)\]", pdf)]
+    assert all(width > height for width, height in boxes)
+    assert 1 <= len(boxes) <= 3  # five hundred lines of the suite would take ten

@@ -46,6 +46,7 @@
   // --- which tables and which of their rows ------------------------------------------------------------------------
 
   const track = byId("track"), dataset = byId("dataset"), filter = byId("filter"), ofDatasets = byId("of-datasets");
+  const boards = [...document.querySelectorAll("#tables .board")];
   const choose = () => {
     const words = filter.value.trim().toLowerCase();
     for (const board of document.querySelectorAll(".board")) {
@@ -56,6 +57,7 @@
     }
     if (ofDatasets !== null && dataset.value !== "") ofDatasets.open = true;
     for (const row of document.querySelectorAll("tr[data-name]")) row.hidden = !row.dataset.name.toLowerCase().includes(words);
+    byId("nothing").hidden = boards.some((board) => !board.hidden && board.querySelector("tr[data-name]:not([hidden])") !== null);
   };
   for (const control of [track, dataset, filter]) control.addEventListener("input", choose);
 
@@ -110,10 +112,6 @@
   byId("search").addEventListener("input", search);
   byId("previous").addEventListener("click", () => { page -= 1; draw(); });
   byId("next").addEventListener("click", () => { page += 1; draw(); });
-
-  // --- on paper everything is open ---------------------------------------------------------------------------------
-
-  addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
 
   for (const part of document.querySelectorAll(".controls, #explorer")) part.hidden = false;
   draw();
