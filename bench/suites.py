@@ -428,15 +428,16 @@ def resolved_text(suite: Suite) -> str:
     content = suite.model_dump(mode="json")
     for kind in ("dataset", "method"):
         for item in content[f"{kind}s"]:
-            item["parameters"] = {**_defaults(kind, item["name"], item["parameters"]), **item["parameters"]}
+            item["parameters"] = _every_parameter(kind, item["name"], item["parameters"])
     return yaml.safe_dump(content, sort_keys=False)
 
 
-def _defaults(kind: str, name: str, explicit: dict[str, Any]) -> dict[str, Any]:
-    """Of the parameters that are not given; a default that a file cannot say, read back as another value, is left out."""
+def _every_parameter(kind: str, name: str, explicit: dict[str, Any]) -> dict[str, Any]:
+    """In the plugin's order; a default that a file cannot say, since it is read back as another value, is left out."""
     found = {}
     for key, default in registry.entry(kind, name).defaults.items():
         if key in explicit:
+            found[key] = explicit[key]
             continue
         with contextlib.suppress(InputError, pydantic_core.PydanticSerializationError):
             value = pydantic_core.to_jsonable_python(default)
