@@ -102,6 +102,8 @@ def smallest_p(n: int, *, alternative: Alternative = "two-sided") -> float:
 def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """P-values adjusted by Holm's procedure for all of them together; NaN (no test) stay and do not count.
 
+    What could not be rejected whatever the signs need not be corrected for (Tarone, Biometrics 46, 1990).
+
     Examples
     --------
     >>> holm([0.01, float("nan"), 0.04])

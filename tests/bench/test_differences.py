@@ -93,7 +93,7 @@ def test_marks_are_corrected_for_the_whole_table_and_tests_without_a_chance_are_
     seven, six = (difference_board(ablation(n), "whole", track="unknown") for n in (7, 6))
     assert "*" in texts(seven, "cut")["target F1 ↑"]
     assert "*" not in "".join(texts(six, "cut").values())
-    assert "leaves no chance to 6 independent pairs, which allow no p below 0.031" in " ".join(six.notes)
+    assert "leaves no chance to 6 independent pairs that differ, which allow no p below 0.031" in " ".join(six.notes)
 
 
 def test_points_of_a_curve_that_share_their_draws_are_one_pair_to_the_test():

@@ -156,7 +156,7 @@ def test_a_published_page_promises_no_file_that_is_not_published(tmp_path):
     rows = rows_frame(("empty",), [f"d{i}" for i in range(7)], repetitions=1, sizes=())
     edges = [edges_frame(("empty",), n_variables=3, dataset=f"d{i}", problem=f"d{i}-0") for i in range(7)]
     directory, destination = run_directory(tmp_path / "run", rows=rows, edges=pd.concat(edges)), tmp_path / "published"
-    written = publish(directory, destination, report(directory)[0])
+    written = publish(directory, destination, report(directory)[0], "name: quick\n")
     assert not [path for path in written if path.name.startswith("edges-")]
     page = (destination / "report.html").read_text(encoding="utf-8")
     assert "edge probabilities of 1 further problems" in page
