@@ -32,7 +32,7 @@ def test_differences_are_b_minus_a_of_the_same_problem_even_where_ids_and_order_
     x, y = _numbers(found, "x"), _numbers(found, "y")
     assert (x["effect"], x["low"], x["high"], x["n_paired"]) == (1, 1, 1, 8)
     assert (y["effect"], y["low"], y["high"]) == (0, 0, 0)
-    # One of two extreme assignments of 8 signs. y differs nowhere, so that no test of it could ever reject, nor need a correction.
+    # One of two extreme assignments of 8 signs. y differs nowhere: no test of it could ever reject, so none is corrected for.
     assert x["p_holm"] == pytest.approx(2 / 2**8)
     assert np.isnan(y["p_holm"])
     assert found.changed.empty

@@ -159,7 +159,7 @@ def test_a_published_page_promises_no_file_that_is_not_published(tmp_path):
     written = publish(directory, destination, report(directory)[0], "name: quick\n")
     assert not [path for path in written if path.name.startswith("edges-")]
     page = (destination / "report.html").read_text(encoding="utf-8")
-    assert "edge probabilities of 1 further problems" in page
+    assert "edge probabilities of 1 further problem " in page
     assert "in the folder" not in page
 
 
