@@ -39,6 +39,7 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
     """
     return [
         *_data(rows, comparison.sort_by),
+        *_shared_draws(rows),
         *_ranks(comparison, silent),
         *_tests(comparison),
         *failure_notes(rows),
@@ -48,6 +49,13 @@ def footnotes(rows: pd.DataFrame, comparison: Comparison, metrics: Sequence[str]
         *_cut_short(rows),
         *_not_converged(rows),
     ]
+
+
+def _shared_draws(rows: pd.DataFrame) -> list[str]:
+    """How points of a curve count, where a table pools several."""
+    if "curve" not in rows or not rows["curve"].fillna("").ne("").any() or rows["dataset"].nunique() < 2:
+        return []
+    return ["Points of a curve share their draws: intervals resample them together, and tests take their mean."]
 
 
 def _data(rows: pd.DataFrame, sort_by: str) -> list[str]:

@@ -30,7 +30,7 @@ def test_a_table_over_the_points_of_a_curve_says_that_they_share_their_draws():
         rows = pd.concat([table({"a": [1.0, 2.0]}, dataset=d, **columns) for d in ("drift=0", "drift=1")])
         return " ".join(leaderboard(rows, track="unknown", dataset=dataset).notes)
 
-    assert "share their draws" in notes(curve="drift")
+    assert "share their draws: intervals resample them together" in notes(curve="drift")
     assert "share their draws" not in notes("drift=1", curve="drift")
     assert "share their draws" not in notes(curve="")
 
@@ -209,7 +209,7 @@ def test_methods_level_with_the_first_are_marked():
     assert level == {"a", "b"}
     assert "≈" in delta[board.comparison.order[1]]
     assert "≈" not in delta["c"]
-    assert "≈ not distinguishable from it" in said(board)
+    assert "≈ not told from it" in said(board)
 
 
 def test_failures_are_counted_by_kind_with_their_reason():
