@@ -15,7 +15,7 @@ from bench.errors import InputError
 from bench.fingerprints import PROBLEM, problems_of, unlike
 from bench.labels import TRACK_TITLES, slug, track_order
 from bench.regression.baseline import CELL, distinct
-from bench.statistics import check_metric, corrected, differences_to
+from bench.statistics import check_metric, corrected_table, differences_to
 from bench.tables import Cell, Column
 from bench.texts import counted
 
@@ -101,7 +101,7 @@ def _board(a: pd.DataFrame, b: pd.DataFrame, track: str, methods: list[str], met
         found = differences_to(pd.concat(runs, ignore_index=True), "A", metrics)
         parts.append(found[found["method"] == "B"].assign(method=method))
     data = pd.concat(parts, ignore_index=True)
-    data["p_holm"] = corrected(data)
+    data["p_holm"] = corrected_table(data)
     keyed = {(e.method, e.metric): e for e in data.itertuples(index=False)}
     columns = [Column("method", tuple(map(Cell, methods)), left=True)]
     columns += [Column(difference_head(m), tuple(effect_cell(keyed[name, m]) for name in methods), metric=m) for m in metrics]

@@ -17,7 +17,7 @@ from bench.columns import info, scores_the_graph
 from bench.differences import PairedBoard, how_tested
 from bench.intervals import bootstrap_intervals
 from bench.labels import NOTHING, TRACK_TITLES, format_interval, format_value, short_label, slug, track_order, was_told
-from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
+from bench.paired_tests import LEVEL, corrected, sign_flip_p
 from bench.statistics import check_metric, check_rows
 from bench.tables import Cell, Column
 from bench.texts import counted
@@ -107,7 +107,7 @@ def curve_numbers(rows: pd.DataFrame, metric: str, base: str = "") -> pd.DataFra
         One row per method and quantity: ``quantity`` is "at VALUE", "change", or "change beyond that of BASE" (a method's
         change minus the base's on the same repetitions); ``mean``, ``low``, ``high`` and ``n``. Of changes also ``n_differing``
         (other than zero), ``p`` of a two-sided test by flips of their signs, and ``p_holm``, corrected for all changes of the
-        frame; NaN without a test.
+        frame; NaN where so few of them could never reach the level.
     """
     check_metric(metric)
     answered = rows[(rows["status"] == "ok") & rows[metric].notna()]
@@ -131,10 +131,8 @@ def curve_numbers(rows: pd.DataFrame, metric: str, base: str = "") -> pd.DataFra
             for (m, quantity), v, a, b in zip(wanted, values.T, low, high, strict=True)
         ]
     )
-    changing = _changes(frame)
-    family = int((changing & (frame["n"] > 0)).sum())
-    possible = changing & frame["n_differing"].map(lambda n: smallest_p(n) * family <= LEVEL)
-    return frame.assign(p=frame["p"].where(possible), p_holm=holm(frame["p"].where(possible)))
+    frame["p"] = frame["p"].where(_changes(frame) & (frame["n"] > 0))
+    return frame.assign(p_holm=corrected(frame["p"], frame["n_differing"]))
 
 
 def _changes(numbers: pd.DataFrame) -> pd.Series[bool]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.columns import FAILURES, few_shot_column, info, parse_few_shot
-from bench.labels import format_value, short_label
+from bench.labels import format_value, short_label, was_cut_short
 from bench.paired_tests import LEVEL, POWER, smallest_p
 from bench.statistics import FLOORS, MINIMUM_PAIRS, Comparison
 from bench.texts import counted
@@ -208,9 +208,7 @@ def _undefined_reason(rows: pd.DataFrame, metric: str) -> str:
 
 
 def _cut_short(rows: pd.DataFrame) -> list[str]:
-    if "cut_short" not in rows:
-        return []
-    cut = Counter(rows.loc[rows["cut_short"].eq(True) & (rows["status"] == "ok"), "method"])
+    cut = Counter(rows.loc[was_cut_short(rows), "method"])
     return [f"Answered with the best so far as the budget ran out: {_counted(cut)}."] if cut else []
 
 

@@ -51,6 +51,13 @@ def was_told(rows: pd.DataFrame) -> pd.Series[bool]:
     return pd.DataFrame({c: rows[c].eq(True) for c in ("targets_given", "graph_given") if c in rows}, rows.index).any(axis=1)
 
 
+def was_cut_short(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Which answers are the best so far at the end of a budget, bool by row; none in runs of earlier versions."""
+    if "cut_short" not in rows:
+        return pd.Series(False, index=rows.index)
+    return rows["cut_short"].eq(True) & (rows["status"] == "ok")
+
+
 def short_label(metric: str) -> str:
     """Label of a metric for a table, short where it can be.
 

@@ -117,6 +117,32 @@ def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return adjusted
 
 
+def can_reject(n: int, family: int) -> bool:
+    """Whether n differences, none of them zero, could be told from none among ``family`` comparisons."""
+    return smallest_p(n) * family <= LEVEL
+
+
+def corrected(p_values: npt.ArrayLike, n_differing: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """P-values of a table after :func:`holm`; NaN as well where so few differences could never reach the level.
+
+    Parameters
+    ----------
+    p_values : array_like (k,)
+        By flips of signs; NaN where nothing is compared.
+    n_differing : array_like of int (k,)
+        Differences other than zero.
+
+    Examples
+    --------
+    >>> corrected([0.004, 0.5, float("nan")], [9, 2, 0])
+    array([0.004,   nan,   nan])
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    family = int(np.isfinite(p).sum())
+    possible = [can_reject(int(n), family) for n in np.asarray(n_differing)]
+    return holm(np.where(possible, p, np.nan))
+
+
 def wilcoxon_p(differences: npt.ArrayLike) -> float:
     """Two-sided p-value of Wilcoxon's signed ranks, zeros ranked and then left out (Pratt); 1 where there is no difference.
 

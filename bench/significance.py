@@ -10,8 +10,7 @@ import pandas as pd
 import scikit_posthocs
 from scipy import stats
 
-from bench.paired_tests import LEVEL, detectable_difference, holm, pairs_needed, sign_flip_p, smallest_p, wilcoxon_p
-from bench.types import BoolArray
+from bench.paired_tests import LEVEL, can_reject, corrected, detectable_difference, pairs_needed, sign_flip_p, wilcoxon_p
 
 TESTS = ["n", "p", "p_holm", "p_wilcoxon", "p_wilcoxon_holm", "detectable", "needed"]
 
@@ -32,24 +31,20 @@ def against_first(difference: pd.DataFrame) -> pd.DataFrame:
         (the smallest mean difference found with probability .8 at Bonferroni's level for the family; missing where n pairs
         could not reach it) and ``needed`` (pairs, in all, to find the one observed).
     """
-    n = difference.notna().sum()
-    family = max(int((n > 0).sum()), 1)
-    found = pd.DataFrame({"n": n}, columns=TESTS, index=difference.columns)
-    found["n"] = n
+    found = pd.DataFrame({"n": difference.notna().sum()}, columns=TESTS, index=difference.columns, dtype=np.float64)
+    family = max(int((found["n"] > 0).sum()), 1)
     for name in map(str, difference.columns):
         values = difference[name].to_numpy(dtype=np.float64)
-        if testable(values[np.isfinite(values)] != 0.0, family):
+        if np.isfinite(values).any():
             found.loc[name, ["p", "p_wilcoxon"]] = sign_flip_p(values), wilcoxon_p(values)
-        if testable(np.isfinite(values), family):
+        if can_reject(int(np.isfinite(values).sum()), family):
             found.loc[name, "detectable"] = detectable_difference(values, level=LEVEL / family)
         found.loc[name, "needed"] = pairs_needed(values, level=LEVEL / family)
-    found["p_holm"], found["p_wilcoxon_holm"] = holm(found["p"].astype(float)), holm(found["p_wilcoxon"].astype(float))
-    return found.astype(dict.fromkeys(TESTS, float)).astype({"n": int})
-
-
-def testable(counting: BoolArray, family: int) -> bool:
-    """Whether as many differences as count, bool (n,), could reach the level among ``family`` comparisons."""
-    return smallest_p(int(counting.sum())) * family <= LEVEL
+    differing = (difference.notna() & (difference != 0.0)).sum()
+    for name in ("p", "p_wilcoxon"):
+        found[f"{name}_holm"] = corrected(found[name], differing)
+        found[name] = found[name].where(found[f"{name}_holm"].notna())
+    return found.astype({"n": int})
 
 
 def friedman(ranks: pd.DataFrame) -> tuple[float, pd.DataFrame]:

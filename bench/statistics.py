@@ -32,7 +32,7 @@ from scipy import stats
 from bench.columns import EXTRA_METRICS, FAILURES, METRICS, STATUSES, info, is_cost, parse_few_shot
 from bench.errors import InputError, UnknownName
 from bench.intervals import CONFIDENCE, RESAMPLES, FloatArray, bootstrap_intervals, ratio_interval
-from bench.paired_tests import LEVEL, holm, sign_flip_p, smallest_p
+from bench.paired_tests import LEVEL, corrected, sign_flip_p
 from bench.significance import against_first
 from bench.texts import counted
 
@@ -462,17 +462,16 @@ def differences_to(
     parts = [_differences(_values(ran, m), failed, base, m, draws, confidence, resamples) for m in metrics]
     order = [base, *sorted(set(map(str, ran["method"])) - {base})]
     found = pd.concat(parts, ignore_index=True)
-    found["p_holm"] = corrected(found)
+    found["p_holm"] = corrected_table(found)
     found["method"] = pd.Categorical(found["method"], order)
     found["metric"] = pd.Categorical(found["metric"], list(metrics))
     return found.sort_values(["method", "metric"]).reset_index(drop=True).astype({"method": "str", "metric": "str"})
 
 
-def corrected(found: pd.DataFrame) -> FloatArray:
-    """P-values of a whole table after Holm; none where so few differences other than zero could never reach the level."""
+def corrected_table(found: pd.DataFrame) -> FloatArray:
+    """P-values after Holm, of a whole table of :func:`differences_to`."""
     compared = (found["verdict"] != "first") & (found["n_paired"] > 0)
-    possible = found["n_differing"].map(lambda n: smallest_p(n) * compared.sum() <= LEVEL) & compared
-    return holm(found["p"].where(possible.astype(bool)))
+    return corrected(found["p"].where(compared), found["n_differing"])
 
 
 def _independent(rows: pd.DataFrame) -> pd.Series[str]:

@@ -315,8 +315,8 @@ def save_cell(run: Path, cell: str, record: Mapping[str, Any], result: Result | 
     try:
         if result is not None:
             arrays = _result_arrays(result)
-            # Compressing densities would take as long as a fit, and saves a third.
-            densities = [name for name in arrays if name.startswith(_DENSITY) and not name.endswith(_PLACES)]
+            # Log densities hardly compress, and trying takes as long as many a fit.
+            densities = [name for name in arrays if name.startswith(_DENSITY)]
             write_atomic(temporary / "result.npz", _npz(arrays, as_they_are=densities))
         write_atomic(temporary / "record.json", json.dumps(stamped, indent=1, default=str))
         _put(temporary, run, cell)
@@ -418,14 +418,14 @@ def _result_arrays(result: Result) -> dict[str, npt.NDArray[Any]]:
     for size, estimate in result.adapted.items():
         arrays |= _estimate_arrays(estimate, f"adapted_{size}_")
     for h, density in enumerate(result.held_out_log_density or ()):
-        arrays[f"{_DENSITY}{h}"], arrays[f"{_DENSITY}{h}{_PLACES}"] = _distinct(density)
+        arrays[f"{_DENSITY}{h}"], arrays[f"{_PLACES}{h}"] = _distinct(density)
     arrays["cost"] = np.array([result.fit_seconds, result.adapt_seconds, result.peak_rss_mb, result.cut_short])
     if result.converged is not None:
         arrays["converged"] = np.array(result.converged)
     return arrays
 
 
-_DENSITY, _PLACES = "density_", "_places"
+_DENSITY, _PLACES = "density_", "places_"
 
 
 def _distinct(density: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
@@ -447,7 +447,7 @@ def _distinct(density: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
 
 def _density(arrays: Mapping[str, npt.NDArray[Any]], h: int) -> FloatArray:
     """Of held-out environment h, float64 (S, m, d); files of earlier versions hold it whole."""
-    stored, places = arrays[f"{_DENSITY}{h}"], arrays.get(f"{_DENSITY}{h}{_PLACES}")
+    stored, places = arrays[f"{_DENSITY}{h}"], arrays.get(f"{_PLACES}{h}")
     return stored if places is None else np.ascontiguousarray(stored[places].transpose(0, 2, 1))
 
 
@@ -459,7 +459,7 @@ def _estimate(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Estimate:
 
 
 def _result(arrays: Mapping[str, npt.NDArray[Any]], record: Mapping[str, Any]) -> Result:
-    n_densities = sum(name.startswith(_DENSITY) and not name.endswith(_PLACES) for name in arrays)
+    n_densities = sum(name.startswith(_DENSITY) for name in arrays)
     fit_seconds, adapt_seconds, peak_rss_mb, cut_short = arrays["cost"]
     return Result(
         estimate=_estimate(arrays, ""),

@@ -24,7 +24,17 @@ from rich.text import Text
 from bench.columns import is_cost, parse_few_shot, scores_the_graph
 from bench.errors import UnknownName
 from bench.footnotes import footnotes
-from bench.labels import NOTHING, SORT_BY, TRACK_TITLES, format_interval, format_value, head, short_label, slug
+from bench.labels import (
+    NOTHING,
+    SORT_BY,
+    TRACK_TITLES,
+    format_interval,
+    format_value,
+    head,
+    short_label,
+    slug,
+    was_cut_short,
+)
 from bench.statistics import Comparison, check_rows, compare
 from bench.texts import counted
 
@@ -254,9 +264,10 @@ def _silent(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
 
 def _methods(rows: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     """Whether each method was told the targets, whether it was ever cut short, and what its edge probabilities are."""
-    ran = rows[rows["status"] != "skipped"].reindex(columns=["method", "status", "targets_given", "cut_short", *_OUTPUTS])
+    rows = rows[rows["status"] != "skipped"]
+    cut = was_cut_short(rows).groupby(rows["method"]).any()
+    ran = rows.reindex(columns=["method", "targets_given", *_OUTPUTS])
     given = ran["targets_given"].eq(True).groupby(ran["method"]).any()
-    cut = (ran["cut_short"].eq(True) & (ran["status"] == "ok")).groupby(ran["method"]).any()
     outputs = ran.groupby("method")[[*_OUTPUTS]].first().astype(object).fillna("")  # runs of earlier versions lack some
     return outputs.assign(targets_given=given, cut_short=cut).reindex(pd.Index(order, name="method"))
 

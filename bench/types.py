@@ -45,9 +45,10 @@ class _Frozen:
     """Pickle through the constructor, so that arrays come back read-only and checked."""
 
     __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]  # every class that this is mixed into is a dataclass
 
     def __reduce__(self) -> tuple[Any, tuple[type, dict[str, Any]]]:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
         values = {k: dict(v) if isinstance(v, MappingProxyType) else v for k, v in values.items()}
         return _rebuild, (type(self), values)
 
@@ -208,6 +209,11 @@ class Observed(_Frozen):
         return Observed(environments, _permuted_square(self.graph, order))
 
 
+def _every_pair() -> BoolArray:
+    """Stands for all pairs of variables, however many these are."""
+    return np.empty((0, 0), dtype=np.bool_)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth(_Frozen):
     """What the scorer knows: the graph, the targets, or both.
@@ -237,7 +243,7 @@ class Truth(_Frozen):
 
     adjacency: BoolArray | None
     targets: BoolArray | None
-    scored: BoolArray = None  # type: ignore[assignment]  # filled in below
+    scored: BoolArray = field(default_factory=_every_pair)
     told_targets: BoolArray | None = None
 
     def __post_init__(self) -> None:
@@ -254,7 +260,8 @@ class Truth(_Frozen):
         if targets is not None:
             targets = _frozen_array(targets, np.bool_, (None, d), "targets")
             d = targets.shape[1]
-        scored = np.full((d, d), adjacency is not None) if scored is None else scored
+        assert d is not None  # one of the two is known
+        scored = np.full((d, d), adjacency is not None) if np.size(scored) == 0 else scored
         scored = _frozen_array(scored, np.bool_, (d, d), "scored")
         if adjacency is None and scored.any():
             raise InputError("scored pairs need an adjacency, got None")

@@ -345,7 +345,7 @@ def removes_its_folder(context: Any) -> None:
 
 
 def replaces_numpy_generator(context: Any) -> None:
-    np.random.set_bit_generator(np.random.PCG64(7))  # type: ignore[attr-defined]
+    np.random.set_bit_generator(np.random.PCG64(7))
 
 
 def raise_thread_counts(context: Any) -> list[int]:

@@ -85,10 +85,10 @@ def cases(draw: st.DrawFn, min_variables: int = 2, max_variables: int = 5, parti
     flags = [draw(st.sampled_from([None, True, False])) for _ in range(n_environments)]
     observed = Observed(tuple(Environment(np.zeros((1, d)), flag) for flag in flags))
     adjacency = draw(st.one_of(dags(d, d), dags(d, d), digraphs(d, d)))
-    scored = draw(st.one_of(st.none(), st.none(), bool_arrays(d, d)))
+    scored = draw(st.one_of(st.just(()), st.just(()), st.tuples(bool_arrays(d, d))))
     targets = draw(bool_arrays(n_environments, d))
     known = draw(st.sampled_from(["both", "both", "graph", "targets"])) if partial else "both"
-    truth = Truth(None, targets) if known == "targets" else Truth(adjacency, None if known == "graph" else targets, scored)
+    truth = Truth(None, targets) if known == "targets" else Truth(adjacency, None if known == "graph" else targets, *scored)
     held_out = tuple(
         HeldOut(np.zeros((3, d)), draw(st.sampled_from([(1,), (1, 3)])), np.zeros((2, d)), draw(bool_arrays(d)))
         for _ in range(n_held_out)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench.columns import FAILURES, WRONG_PAIRS, info
-from bench.labels import TRACK_TITLES, format_value, short_label, track_order
+from bench.labels import TRACK_TITLES, format_value, short_label, track_order, was_cut_short
 from bench.plots import Plots
 from bench.tables import DEFAULT_METRICS, Board, Column, Leaderboard, legend
 from bench.texts import counted
@@ -288,7 +288,7 @@ def cells(rows: pd.DataFrame) -> dict[str, Any]:
             continue
         codes, texts = pd.factorize(rows[name].fillna("").astype(str))
         columns.append({"head": name, "texts": [text[:300] for text in texts], "codes": codes.tolist()})
-    cut = rows["cut_short"].eq(True) if "cut_short" in rows else pd.Series(False, index=rows.index)
+    cut = was_cut_short(rows)
     if cut.any():
         columns.append({"head": "cut short", "texts": ["", "best so far"], "codes": cut.astype(int).tolist()})
     for name in metrics:

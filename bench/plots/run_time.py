@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.columns import FAILURES, info
+from bench.labels import was_cut_short
 from bench.plots.data import (
     drawn,
     error_lengths,
@@ -96,7 +97,7 @@ def _caption(rows: pd.DataFrame) -> str:
     unplaced = Counter(rows.loc[rows["failed"] & rows["seconds"].isna(), "method"])
     caption = f"Small points: one problem each. Large marker: means of time and score; {INTERVALS}. "
     caption += "Line: Pareto front, methods that none beats in both means, of those that answered all that any did. "
-    if _is_cut_short(rows).any():
+    if was_cut_short(rows).any():
         caption += "Hollow points: cut short, the best so far as the budget ran out. "
     if rows["failed"].any():
         caption += (
@@ -108,17 +109,10 @@ def _caption(rows: pd.DataFrame) -> str:
     return caption + "The time is that of the fit alone, one thread."
 
 
-def _is_cut_short(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Which answers are the best so far at the end of a budget, bool by row."""
-    if "cut_short" not in rows:  # a run of an earlier version
-        return pd.Series(False, index=rows.index)
-    return rows["cut_short"].eq(True) & (rows["status"] == "ok")
-
-
 def _cut_short_mark(rows: pd.DataFrame) -> list[Line2D]:
     """Entry of the legend for answers that were cut short, where there are any."""
     look_of: dict[str, Any] = {"color": "0.2", "marker": "o", "markerfacecolor": "none", "linestyle": "none", "markersize": 4}
-    return [Line2D([], [], label="answer cut short", **look_of)] if _is_cut_short(rows).any() else []
+    return [Line2D([], [], label="answer cut short", **look_of)] if was_cut_short(rows).any() else []
 
 
 def _failure_marks(rows: pd.DataFrame) -> list[Line2D]:
@@ -154,7 +148,7 @@ def _draw_scores(axes: Axes, rows: pd.DataFrame, metric: str, methods: Sequence[
             continue
         style = styles[method]
         points = rows[(rows["method"] == method) & (rows["status"] == "ok")].dropna(subset=[metric, "seconds"])
-        cut = _is_cut_short(points)
+        cut = was_cut_short(points)
         whole, short = points[~cut], points[cut]
         axes.scatter(whole["seconds"], whole[metric], s=8, color=style.colour, alpha=0.35, linewidths=0, zorder=2)
         if len(short):

@@ -35,7 +35,7 @@ NEURAL = Schedule(
     tolerance=1e-3,
 )
 """Every gate is open for half of the samples at first, so that networks learn to do with any parents, and nothing has to close
-at once. From a full graph, as published, twice as many edges of nonlinear chains end up reversed or superfluous."""
+at once, as it would in a full graph, which is where the published search starts."""
 
 FROM_EVERYTHING = dataclasses.replace(NEURAL, edge_start=5.0, penalty=1e-4, warm_up=300, window=20, settle=150, weight_rate=0.0)
 FROM_NOTHING = dataclasses.replace(FROM_EVERYTHING, edge_start=-4.0, target_start=3.0, penalty=1.0)
@@ -44,8 +44,8 @@ whose targets then close. In a full graph a variable depends on its effects as w
 once those gates are open, little speaks against the wrong direction. Neither start is better everywhere."""
 
 SCHEDULES = {"neural": (NEURAL, NEURAL), "linear": (FROM_NOTHING, FROM_EVERYTHING)}
-"""A search for each; of those the one with the lowest objective is the answer. Networks search twice in the same way, from
-other weights: of all that was tried, other draws changed the order most."""
+"""A search for each; of those the one with the lowest objective is the answer. Networks search twice in the same way: with
+other draws they find another order."""
 
 
 @register_method("dcdi")
