@@ -56,7 +56,7 @@ import numpy.typing as npt
 
 from bench.errors import InputError
 from bench.types import BoolArray, Budget, FloatArray
-from methods.metacadi.evidence import LocalScores
+from methods.metacadi.evidence import LocalScores, PreparedScores
 from methods.metacadi.search import GraphPosterior
 
 IntArray = npt.NDArray[np.intp]
@@ -66,6 +66,9 @@ HOT_SHARE = 0.7
 
 PATIENCE = 20
 """Steps in a row that draw one and the same graph, after which nothing moves any more."""
+
+STEPS, ROUGH_STEPS = 1500, 400
+"""At most; and where graphs need not be known well yet."""
 
 STEPS_BETWEEN_REPORTS = 20
 
@@ -101,7 +104,7 @@ def sample_graphs(
     n_samples: int = 100,
     budget: Budget | None = None,
     annealing: bool = True,
-    n_steps: int = 1500,
+    n_steps: int = STEPS,
     graphs_per_step: int = 16,
     learning_rate: float = 0.3,
     initial_temperature: float = 50.0,
@@ -209,7 +212,7 @@ class ScoreTable:
     """
 
     def __init__(self, scores: LocalScores) -> None:
-        self._scores = scores
+        self._scores, self._preparing = scores, scores if isinstance(scores, PreparedScores) else None
         self.best = np.zeros((scores.n_variables, scores.n_variables), dtype=np.bool_)
         self.best_score, self.n_requests = -np.inf, 0
         self.price(self.best[None], Budget())
@@ -222,6 +225,10 @@ class ScoreTable:
         n, d = len(graphs), self._scores.n_variables
         score, gains = np.zeros(n), np.empty((n, d, d))
         parents = np.ascontiguousarray(graphs.transpose(0, 2, 1))
+        if self._preparing is not None:
+            for j in range(d):
+                if not budget.expired:
+                    self._preparing.prepare(j, parents[:, j])
         for s in range(n):
             if budget.expired:
                 n = s

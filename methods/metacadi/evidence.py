@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from scipy import special
@@ -59,6 +59,14 @@ class LocalScores(Protocol):
 
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
         """s(i, parents), and s(i, parents xor j) − s(i, parents) for each j, float64 (d,); −inf for j = i."""
+
+
+@runtime_checkable
+class PreparedScores(LocalScores, Protocol):
+    """Local scores that cost less when many are asked for at once."""
+
+    def prepare(self, i: int, parent_sets: BoolArray) -> None:
+        """Compute what ``toggles`` will be asked for parent sets of i, bool (n, d)."""
 
 
 class Features(Protocol):
@@ -159,14 +167,15 @@ class Evidence:
         self._pooled_gram = (self._statistics.paired_gram.sum(axis=1) + self._fixed.paired_gram.sum(axis=1))[:, None]
         self._data = self._data_under(priors, np.array(cooling))
         self._record = priors.record()
-        self._kept: dict[tuple[int, bytes], FloatArray] = {}
+        self._forget()
 
     def under(self, priors: Priors) -> Self:
         """The same under other priors."""
         other = copy.copy(self)
         other.priors = self._at_amplitude(priors)
         other._data = other._data_under(other.priors, self._data.cooling)
-        other._record, other._kept = other.priors.record(), {}
+        other._record = other.priors.record()
+        other._forget()
         return other
 
     def at(self, amplitude: float) -> Self:
@@ -174,7 +183,8 @@ class Evidence:
         other = copy.copy(self)
         other._amplitude = self._amplitude * amplitude
         other.priors = dataclasses.replace(self.priors, slope_precision=self.priors.slope_precision * amplitude)
-        other._record, other._kept = other.priors.record(), {}
+        other._record = other.priors.record()
+        other._forget()
         return other
 
     def toggles(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
@@ -233,6 +243,10 @@ class Evidence:
 
     def _data_under(self, priors: Priors, cooling: FloatArray) -> Data:
         return _data(self._statistics, self._fixed, self._pooled_gram, priors, cooling, self.n_variables)
+
+    def _forget(self) -> None:
+        """Start with nothing remembered."""
+        self._kept: dict[tuple[int, bytes], FloatArray] = {}
 
     def _keep(self, i: int, parents: BoolArray, keep: FloatArray) -> None:
         if len(self._kept) * len(keep) * 8 > _MAX_BYTES_KEPT:
@@ -361,6 +375,12 @@ class MixtureEvidence:
         """Cheaper scores around a DAG, bool (d, d), where there are any; see :class:`NearbyEvidence`."""
         return None if self._only is None else NearbyEvidence(self._only, graph)
 
+    def prepare(self, i: int, parent_sets: BoolArray) -> None:
+        """See :class:`PreparedScores`."""
+        for component in self.components:
+            if isinstance(component, PreparedScores):
+                component.prepare(i, parent_sets)
+
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
         if self._only is not None:
@@ -402,6 +422,12 @@ class Memoised:
             gains.setflags(write=False)
             self._rows[key] = own, gains
         return self._rows[key]
+
+    def prepare(self, i: int, parent_sets: BoolArray) -> None:
+        """See :class:`PreparedScores`."""
+        unknown = np.unique([parents for parents in parent_sets if (i, parents.tobytes()) not in self._rows], axis=0)
+        if len(unknown) and isinstance(self._scores, PreparedScores):
+            self._scores.prepare(i, unknown)
 
 
 def _data(

@@ -9,7 +9,7 @@ Not here: how weights are learned (``learned``); here they are drawn, or given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,8 +102,7 @@ class JointFeatures:
     Units see variables in units of their standard deviation over all samples, since interventions throw them far beyond what is
     typical, and there a curve bends most.
 
-    The Gram matrices of the row of toggles asked for last are kept: components of a mixture that differ by their priors alone
-    ask for one row after the other.
+    The Gram matrices asked for last are kept: components of a mixture that differ by their priors alone ask in turn.
     """
 
     def __init__(self, observed: Observed, units: HiddenUnits, *, precision: Precision = np.float32) -> None:
@@ -111,7 +110,7 @@ class JointFeatures:
         self.precision = precision
         self.samples = Samples.of(observed)
         self._X_of_units = self.samples.X / self.samples.deviation
-        self._row: tuple[tuple[int, bytes, bytes], tuple[_Regressions, ...]] | None = None
+        self._latest: tuple[tuple[int, bytes], tuple[_Regressions, ...]] | None = None
 
     def summary(self, environments: Sequence[Environment]) -> JointSummary:
         """What the model needs of environments, which is all their samples."""
@@ -121,44 +120,28 @@ class JointFeatures:
         """Samples of (intercept, parents, units) for variable i, float64 (n, m)."""
         return self._columns(i, parents, X, self.units.inputs(i, parents, X / self.samples.deviation))[:, :-1]
 
-    def row(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[_Regressions, ...]:
-        """Regressions of i on parents xor j for each parent and candidate j, and on the parents themselves, eight at a time."""
-        key = i, parents.tobytes(), candidates.tobytes()
-        if self._row is None or self._row[0] != key:
-            self._row = key, tuple(self._toggled(i, parents, candidates))
-        return self._row[1]
-
-    def one(self, i: int, parents: BoolArray) -> _Regressions:
-        """The regression of i on its parents alone."""
-        members = np.flatnonzero(parents)
-        regressions = _Regressions(1, len(members), self.units.n_units, self.samples.n_environments)
-        regressions.fill(0, i, len(members), *self._grams(i, members, self.units.inputs(i, members, self._X_of_units)))
-        return regressions
+    def regressions(self, i: int, sets: BoolArray) -> tuple[_Regressions, ...]:
+        """Regressions of i on each of k parent sets, bool (k, d); eight at a time, those of like size side by side."""
+        key = i, sets.tobytes()
+        if self._latest is None or self._latest[0] != key:
+            order = np.argsort(sets.sum(axis=1), kind="stable")
+            eights = [order[first : first + HALF] for first in range(0, len(order), HALF)]
+            self._latest = key, tuple(self._side_by_side(i, sets, places) for places in eights)
+        return self._latest[1]
 
     def regression(self, i: int, parents: IntArray, samples: Samples) -> FloatArray:
         """Gram matrices of (intercept, parents, units, variable i), float64 (E, m + 1, m + 1)."""
         inputs = self.units.inputs(i, parents, samples.X / self.samples.deviation)
         return samples.grams(self._columns(i, parents, samples.X, inputs))[1]
 
-    def _toggled(self, i: int, parents: BoolArray, candidates: BoolArray) -> Iterator[_Regressions]:
-        X, weights, d = self._X_of_units, self.units.weights[i], len(parents)
-        inputs = self.units.inputs(i, np.flatnonzero(parents), X)
-        # Parent sets of like size stand side by side: removals, the set itself, additions.
-        asked = np.flatnonzero(parents | candidates | (np.arange(d) == i))
-        order = sorted(asked, key=lambda j: 0 if parents[j] else 1 if j == i else 2)
-        for first in range(0, len(order), HALF):
-            changed = order[first : first + HALF]
-            largest = int(parents.sum()) + any(j != i and not parents[j] for j in changed)
-            regressions = _Regressions(len(changed), largest, self.units.n_units, self.samples.n_environments)
-            for place, j in enumerate(changed):
-                members = np.flatnonzero(parents ^ (np.arange(d) == j) & (j != i))
-                change = np.multiply.outer(X[:, j], weights[:, j]) if j != i else 0.0
-                grams = self._grams(i, members, inputs - change if parents[j] else inputs + change)
-                regressions.fill(place, int(j), len(members), *grams)
-            yield regressions
-
-    def _grams(self, i: int, parents: IntArray, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return self.samples.grams(self._columns(i, parents, self.samples.X, inputs))
+    def _side_by_side(self, i: int, sets: BoolArray, places: IntArray) -> _Regressions:
+        largest = int(sets[places].sum(axis=1).max())
+        regressions = _Regressions(places, largest, self.units.n_units, self.samples.n_environments)
+        for lane, place in enumerate(places):
+            parents = np.flatnonzero(sets[place])
+            columns = self._columns(i, parents, self.samples.X, self.units.inputs(i, parents, self._X_of_units))
+            regressions.fill(lane, len(parents), *self.samples.grams(columns))
+        return regressions
 
     def _columns(self, i: int, parents: IntArray, X: FloatArray, inputs: FloatArray) -> FloatArray:
         """Samples of (intercept, parents, units, variable i), float64 (n, m + 1)."""
@@ -229,36 +212,59 @@ class JointEvidence(Evidence):
         self.features = features
         self.relative_precision = features.units.n_units / 4.0 if relative_precision is None else relative_precision
 
-    def row(self, i: int, parents: BoolArray, candidates: BoolArray | None = None) -> tuple[FloatArray, FloatArray]:
+    def row(self, i: int, parents: BoolArray) -> tuple[FloatArray, FloatArray]:
         """s(i, parents xor j), float64 (d,), of (i, parents) itself in place i, and keep probabilities.
 
         The latter, float64 (d, 1 + E), are those of environments by size, after 1 for all that are known to be observational.
         """
-        candidates = np.ones(self.n_variables, dtype=np.bool_) if candidates is None else candidates
-        scores = np.full(self.n_variables, -np.inf)
+        scores = np.empty(self.n_variables)
         keep = np.ones((self.n_variables, 1 + self._statistics.n_environments))
-        for regressions in self.features.row(i, parents, candidates):
-            scores[regressions.changed], keep[regressions.changed, 1:] = self._scores(i, regressions)
+        for regressions in self.features.regressions(i, _toggled(parents, i)):
+            scores[regressions.places], keep[regressions.places, 1:] = self._scores(i, regressions)
         return scores, keep
 
     def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
         """As ``toggles`` for the parents and ``candidates``, bool (d,), alone; −inf for others."""
-        scores, _ = self.row(i, parents, candidates)
+        wanted = parents | candidates
+        wanted[i] = True
+        sets = _toggled(parents, i)[wanted]
+        self._complete(i, sets)
+        scores = np.full(self.n_variables, -np.inf)
+        scores[wanted] = [self._known[i][each.tobytes()] for each in sets]
         own = float(scores[i])
         gains = scores - own
         gains[i] = -np.inf
         return own, gains
 
+    def prepare(self, i: int, parent_sets: BoolArray) -> None:
+        """Compute at once, eight scores side by side, what ``toggles`` needs for parent sets of i, bool (n, d)."""
+        self._complete(i, np.unique(np.concatenate([_toggled(parents, i) for parents in parent_sets]), axis=0))
+
+    def _complete(self, i: int, sets: BoolArray) -> None:
+        """Compute those scores of parent sets, bool (k, d), that are not known."""
+        known = self._known[i]
+        unknown = sets[[each.tobytes() not in known for each in sets]]
+        if len(unknown):
+            for regressions in self.features.regressions(i, unknown):
+                scores, _ = self._scores(i, regressions)
+                known.update((unknown[k].tobytes(), s) for k, s in zip(regressions.places, scores.tolist(), strict=True))
+
     def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
         """Infinite: every parent set has units of its own, and no Gram matrix that could be extended."""
         return np.full(self.n_variables, np.inf)
 
+    def _forget(self) -> None:
+        super()._forget()
+        # Scores by parent set: of the neighbours of one, most are neighbours of others, too.
+        self._known: list[dict[bytes, float]] = [{} for _ in range(self.n_variables)]
+
     def _one(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
-        scores, keep = self._scores(i, self.features.one(i, parents))
+        (one,) = self.features.regressions(i, parents[None])
+        scores, keep = self._scores(i, one)
         return float(scores[0]), keep[0]
 
     def _regression(self, i: int, parents: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        one = self.features.one(i, parents)
+        (one,) = self.features.regressions(i, parents[None])
         grams = one.grams[0][..., one.grams.shape[-1] - self._statistics.n_environments :].transpose(2, 0, 1)
         return one.fixed_grams[0], grams, one.relative(self.relative_precision)[0]
 
@@ -278,18 +284,25 @@ class JointEvidence(Evidence):
         return scores[:k], keep[:k, keep.shape[1] - self._statistics.n_environments :]
 
 
+def _toggled(parents: BoolArray, i: int) -> BoolArray:
+    """Parent sets that differ from one of i by variable j each, bool (d, d); in place i, the set itself."""
+    change = np.eye(len(parents), dtype=np.bool_)
+    change[i, i] = False
+    return parents ^ change
+
+
 class _Regressions:
     """Gram matrices of k regressions side by side, as compiled code takes them.
 
     Parameters
     ----------
-    n_regressions, largest, n_units, n_environments : int
+    places : int (k,)
+        Of the parent sets among those that were asked for.
+    largest, n_units, n_environments : int
         ``largest`` is the greatest number of parents.
 
     Attributes
     ----------
-    changed : int (k,)
-        Which toggle made each parent set.
     sizes : float64 (k,)
         Numbers of parents.
     grams : float64 (k, m + 1, m + 1, E)
@@ -301,21 +314,20 @@ class _Regressions:
     Regressions with fewer features than others have some that are zero in every sample, which change nothing.
     """
 
-    def __init__(self, n_regressions: int, largest: int, n_units: int, n_environments: int) -> None:
-        m = 1 + largest + (n_units if largest else 0)
-        self.n_units = n_units
-        self.changed = np.zeros(n_regressions, dtype=np.intp)
-        self.sizes = np.zeros(n_regressions)
-        self.grams = np.zeros((n_regressions, m + 1, m + 1, n_environments + n_environments % 2))
-        self.fixed_grams = np.zeros((n_regressions, m + 1, m + 1))
+    def __init__(self, places: IntArray, largest: int, n_units: int, n_environments: int) -> None:
+        k, m = len(places), 1 + largest + (n_units if largest else 0)
+        self.places = places
+        self.sizes = np.zeros(k)
+        self.grams = np.zeros((k, m + 1, m + 1, n_environments + n_environments % 2))
+        self.fixed_grams = np.zeros((k, m + 1, m + 1))
 
-    def fill(self, place: int, changed: int, n_parents: int, fixed_gram: FloatArray, grams: FloatArray) -> None:
+    def fill(self, lane: int, n_parents: int, fixed_gram: FloatArray, grams: FloatArray) -> None:
         """Enter one regression: its Gram matrices of (intercept, parents, units, variable), as ``Samples.grams`` has them."""
-        self.changed[place], self.sizes[place] = changed, n_parents
+        self.sizes[lane] = n_parents
         m, last = len(fixed_gram) - 1, self.grams.shape[1] - 1
         for whole, own in (
-            (self.grams[place][..., self.grams.shape[-1] - len(grams) :], grams.transpose(1, 2, 0)),
-            (self.fixed_grams[place], fixed_gram),
+            (self.grams[lane][..., self.grams.shape[-1] - len(grams) :], grams.transpose(1, 2, 0)),
+            (self.fixed_grams[lane], fixed_gram),
         ):
             whole[:m, :m] = own[:m, :m]
             whole[last, :m], whole[:m, last], whole[last, last] = own[m, :m], own[:m, m], own[m, m]

@@ -377,7 +377,12 @@ class MetaCaDI(Method):
             return GraphPosterior(told[None], np.zeros(1), told, _score(evidence, told), False, None)
         if self.engine == "differentiable":
             return differentiable.sample_graphs(
-                Memoised(evidence), rng=rng, n_samples=self.n_samples, budget=budget, annealing=self.annealing
+                Memoised(evidence),
+                rng=rng,
+                n_samples=self.n_samples,
+                budget=budget,
+                annealing=self.annealing,
+                n_steps=differentiable.STEPS if tolerance is None else differentiable.ROUGH_STEPS,
             )
         if not self.average:
             if searched is None:

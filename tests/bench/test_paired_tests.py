@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from bench.paired_tests import (
@@ -76,6 +77,14 @@ def test_zeros_add_no_evidence():
     assert sign_flip_p(values) == wilcoxon_p(values) == 0.125
 
 
+@pytest.mark.parametrize("n", [6, 11])
+def test_ties_give_scipys_exact_p_value(n):
+    x = np.random.default_rng(n).integers(-2, 4, size=n).astype(float)
+    x[x == 0] = 1.0
+    exact = stats.wilcoxon(x, method=stats.PermutationMethod(n_resamples=2**n)).pvalue
+    assert wilcoxon_p(x) == pytest.approx(exact)
+
+
 def test_no_difference_and_no_problem_are_no_evidence():
     assert sign_flip_p([0.0, 0.0]) == sign_flip_p([]) == sign_flip_p([np.nan]) == 1.0
 
@@ -89,6 +98,12 @@ def test_holm_steps_down_and_leaves_out_what_was_not_tested():
     assert holm([0.02, 0.01, 0.04]) == pytest.approx([0.04, 0.03, 0.04])
     assert holm([0.01, np.nan, 0.02, 0.5]) == pytest.approx([0.03, np.nan, 0.04, 0.5], nan_ok=True)
     assert np.isnan(holm([np.nan])).all()
+
+
+@pytest.mark.parametrize("n", [1, 4, 15])
+def test_holm_is_that_of_statsmodels(n):
+    p_values = np.round(np.random.default_rng(n).beta(0.2, 2, size=n), 3)
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
 # --- what a table could have found ------------------------------------------------------------------------------------

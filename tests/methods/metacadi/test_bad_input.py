@@ -121,7 +121,7 @@ def test_duplicated_columns_are_joined_by_an_edge(configuration, known, sign):
 @configurations
 @pytest.mark.parametrize("known", [True, False])
 def test_more_variables_than_samples_give_an_answer(configuration, known):
-    answer(configuration, scaled(observed(chains(3, 2, 2, d=12), known)))
+    answer(configuration, scaled(observed(chains(3, 2, 2, d=8), known)))
 
 
 @configurations
