@@ -22,3 +22,11 @@ def data_directory(tmp_path_factory):
     os.environ["CADIBENCH_DATA"] = str(directory)
     yield str(directory)
     del os.environ["CADIBENCH_DATA"]
+
+
+@pytest.fixture
+def unplotted(monkeypatch):
+    """Reports without plots, which take most of their time."""
+    from bench.plots import Plots
+
+    monkeypatch.setattr("bench.report.write_plots", lambda *_, **__: Plots((), ()))

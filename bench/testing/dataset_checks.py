@@ -6,6 +6,7 @@ reference graph, and has the variables where it has them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
 
@@ -251,7 +252,7 @@ def check_variable_order_tells_nothing(choice: registry.Choice) -> None:
     Not judged where every draw has one and the same graph, as a network fitted to real data has: there the runner's
     shuffle hides the order.
     """
-    graphs = [_truth(choice, seed)[0] for seed in range(N_ORDER_PROBLEMS)]
+    graphs = [adjacency for adjacency, _ in _truths_of_many(choice)]
     if all(np.array_equal(A, graphs[0]) for A in graphs):
         return
     upward = np.array([np.triu(A).sum() / A.sum() for A in graphs if A.any()])
@@ -265,8 +266,8 @@ def check_variable_order_tells_nothing(choice: registry.Choice) -> None:
 def check_target_order_tells_nothing(choice: registry.Choice) -> None:
     """Over many draws, the number of an environment and the column of its target are uncorrelated."""
     correlations = []
-    for seed in range(N_ORDER_PROBLEMS):
-        environment, column = np.nonzero(_truth(choice, seed)[1])
+    for _, targets in _truths_of_many(choice):
+        environment, column = np.nonzero(targets)
         if len(environment) > 1 and np.ptp(environment) and np.ptp(column):
             correlations.append(np.corrcoef(environment, column)[0, 1])
     if _leaves(np.array(correlations)):
@@ -299,6 +300,18 @@ def _truth(choice: registry.Choice, seed: int) -> tuple[BoolArray, BoolArray]:
     if truth is None or truth.adjacency is None or truth.targets is None:
         raise CheckFailed("a synthetic problem must know its graph and its targets; tag measured data as 'real'")
     return truth.adjacency, truth.targets
+
+
+def _truths_of_many(choice: registry.Choice) -> list[tuple[BoolArray, BoolArray]]:
+    """Those of ``N_ORDER_PROBLEMS`` draws, which two checks look at, one after the other."""
+    return _drawn_truths(choice.label, registry.entry("dataset", choice.name).factory)
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn_truths(label: str, factory: object) -> list[tuple[BoolArray, BoolArray]]:
+    """By factory too: a plugin that is registered anew under its name is drawn anew."""
+    choice = registry.choose("dataset", label)
+    return [_truth(choice, seed) for seed in range(N_ORDER_PROBLEMS)]
 
 
 def _observation(choice: registry.Choice, global_seed: int) -> Observation:

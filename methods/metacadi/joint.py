@@ -31,6 +31,9 @@ LARGEST_BIAS = 1.5
 SMALLEST_SPREAD = 1e-4
 """Standard deviation of a unit that would be divided by less; a constant unit vanishes."""
 
+MOST_KNOWN = 500_000
+"""Scores that are remembered, about 100 MB."""
+
 Precision = type[np.float32] | type[np.float64]
 
 
@@ -243,6 +246,8 @@ class JointEvidence(Evidence):
     def _complete(self, i: int, sets: BoolArray) -> None:
         """Compute those scores of parent sets, bool (k, d), that are not known."""
         known = self._known[i]
+        if len(known) > MOST_KNOWN // self.n_variables:
+            known.clear()
         unknown = sets[[each.tobytes() not in known for each in sets]]
         if len(unknown):
             for regressions in self.features.regressions(i, unknown):

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import InputError, UnknownName
-from bench.plots import Plots
 from bench.report import WRITTEN, publish, read_rows, unscored_problems, write_report
 from bench.statistics import compare
 
@@ -54,12 +53,6 @@ def whole(tmp_path_factory) -> tuple[Path, list[Path], str]:
         reliability=reliability_frame(("ut_igsp",)),
     )
     return directory, *report(directory)
-
-
-@pytest.fixture
-def unplotted(monkeypatch):
-    """Reports without plots, which take most of the time."""
-    monkeypatch.setattr("bench.report.write_plots", lambda *_, **__: Plots((), ()))
 
 
 def small_rows(*, datasets: tuple[str, ...] = ("er",), repetitions: int = 2) -> pd.DataFrame:
@@ -153,7 +146,7 @@ def test_what_is_published_is_the_report_and_what_it_was_made_from(tmp_path):
 
 def test_a_published_page_promises_no_file_that_is_not_published(tmp_path):
     """Pictures of single problems are left out of what is published, and those beyond the first few of its page too."""
-    rows = rows_frame(("empty",), [f"d{i}" for i in range(7)], repetitions=1, sizes=())
+    rows = small_rows(datasets=tuple(f"d{i}" for i in range(7)), repetitions=1)
     edges = [edges_frame(("empty",), n_variables=3, dataset=f"d{i}", problem=f"d{i}-0") for i in range(7)]
     directory, destination = run_directory(tmp_path / "run", rows=rows, edges=pd.concat(edges)), tmp_path / "published"
     written = publish(directory, destination, report(directory)[0], "name: quick\n")
@@ -255,7 +248,7 @@ def test_a_report_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_path):
     assert all(p.exists() for p in [*own, *after])
 
 
-def test_a_list_of_written_files_that_points_elsewhere_removes_nothing(tmp_path):
+def test_a_list_of_written_files_that_points_elsewhere_removes_nothing(tmp_path, unplotted):
     directory = run_directory(tmp_path / "run", rows=small_rows())
     report(directory)
     (tmp_path / "run" / "precious.txt").write_text("mine")
@@ -295,7 +288,7 @@ def test_a_report_made_twice_is_the_same_byte_for_byte(tmp_path):
         assert before.read_bytes() == after.read_bytes(), before.name
 
 
-def test_the_sorting_metric_can_be_chosen_and_a_misspelt_one_is_answered(tmp_path):
+def test_the_sorting_metric_can_be_chosen_and_a_misspelt_one_is_answered(tmp_path, unplotted):
     directory = run_directory(tmp_path, rows=small_rows())
     report(directory, sort_by="target_f1")
     assert first_score(directory) == "target F1 ↑"
@@ -303,7 +296,7 @@ def test_the_sorting_metric_can_be_chosen_and_a_misspelt_one_is_answered(tmp_pat
         write_report(directory, sort_by="targetf1")
 
 
-def test_without_the_usual_sorting_metric_the_next_one_with_values_orders(tmp_path):
+def test_without_the_usual_sorting_metric_the_next_one_with_values_orders(tmp_path, unplotted):
     rows = small_rows().drop(columns="shd_interventional")
     report(run_directory(tmp_path, rows=rows))
     assert first_score(tmp_path) == "target F1 ↑"
@@ -333,7 +326,7 @@ def test_problems_without_truth_show_estimates_and_leave_the_scores_alone(tmp_pa
     assert directory / "plots" / "edges-unknown-own.png" in paths
 
 
-def test_a_problem_with_known_targets_and_an_unknown_graph_is_scored(tmp_path):
+def test_a_problem_with_known_targets_and_an_unknown_graph_is_scored(tmp_path, unplotted):
     rows = pd.DataFrame([row(m, "own-0", dataset="own", target_f1=0.75, fit_seconds=0.1) for m in ("empty", "ut_igsp")])
     edges = edges_frame(("empty", "ut_igsp"), dataset="own", problem="own-0", truth=False)
     targets = targets_frame(("ut_igsp",), dataset="own", problem="own-0", truth=True)

@@ -16,7 +16,7 @@ VARIANTS = [
     DRIFTING
     := "synthetic[confounding=0.5,heteroscedasticity=0.5,drift=0.3,n_observational=50,n_per_environment=10,n_held_out=1]",
     "synthetic[escape=0.3,measurement_error=0.5,mislabelled=0.5,n_observational=50,n_per_environment=10,n_held_out=1]",
-    "gene_expression[n_variables=6,n_environments=4,n_held_out=1,n_query=5,cell_type_shift=0.5,escape=0.3]",
+    "gene_expression[n_variables=6,n_environments=4,n_observational=50,n_held_out=1,n_query=5,cell_type_shift=0.5,escape=0.3]",
 ]
 
 # What a stress factor breaks on purpose.

@@ -26,7 +26,7 @@ VARIANTS = [
 ]
 SPECS = [*registry.methods(), *VARIANTS]
 
-SLOW = {"dcdi", "dcdi[conditionals=neural]", "metacadi_paper"}
+SLOW = {"cd_nod[test=random_features]", "dcdi", "dcdi[conditionals=neural]", "metacadi_paper"}
 
 CASES = [
     pytest.param(spec, name, id=f"{spec}-{name}", marks=[pytest.mark.slow] if spec in SLOW else [])

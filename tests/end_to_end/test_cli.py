@@ -157,7 +157,7 @@ def test_a_run_prints_its_table_and_says_where_everything_lies(call, suite, tmp_
     assert "\x1b" not in out
 
 
-def test_failures_are_counted_and_shown(call, suite, tmp_path):
+def test_failures_are_counted_and_shown(call, suite, tmp_path, unplotted):
     run = tmp_path / "run"
     arguments = ["--plugin", PLUGINS / "trouble.py", "-m", "raises", "-m", "empty", "--repetitions", "1", "--output", run]
     status, out, err = call("run", suite, *arguments)
@@ -175,7 +175,7 @@ def test_failures_are_counted_and_shown(call, suite, tmp_path):
     assert "name another run directory with --output" in err
 
 
-def test_no_terminal_obeys_what_a_plugin_says(call, suite, tmp_path):
+def test_no_terminal_obeys_what_a_plugin_says(call, suite, tmp_path, unplotted):
     plugin, run = tmp_path / "loud.py", tmp_path / "run"
     plugin.write_text(
         "from bench.registry import register_method\n"
@@ -283,9 +283,11 @@ def _wait_for_cells(run, n, process):
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=lambda s: s.name
+    "how",
+    [signal.SIGINT, *(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGKILL, signal.SIGTERM))],
+    ids=lambda s: s.name,
 )
-def test_a_stopped_run_resumes_to_the_table_of_an_undisturbed_one(call, suite, tmp_path, how):
+def test_a_stopped_run_resumes_to_the_table_of_an_undisturbed_one(call, suite, tmp_path, unplotted, how):
     run = tmp_path / "run"
     process = _start("run", suite, "--jobs", "2", "--output", run, start_new_session=True)
     _wait_for_cells(run, 5, process)
@@ -308,7 +310,8 @@ def test_a_stopped_run_resumes_to_the_table_of_an_undisturbed_one(call, suite, t
     assert len(resumed) == 24
 
 
-def test_the_same_suite_gives_the_same_rows_in_a_spawned_process(call, suite, tmp_path):
+@pytest.mark.slow
+def test_the_same_suite_gives_the_same_rows_in_a_spawned_process(call, suite, tmp_path, unplotted):
     arguments = ["run", suite, "--repetitions", "2", "-m", "slow", "-m", "random"]
     assert call(*arguments, "--jobs", "1", "--output", tmp_path / "here")[0] == 0
     process = subprocess.run(

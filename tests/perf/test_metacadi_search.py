@@ -24,7 +24,7 @@ def _fit(name, d, e=40, n=50):
     return lambda: method.fit(observed, rng=np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("d", [20, 50, 100])
+@pytest.mark.parametrize("d", [20, pytest.param(50, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.benchmark(group="fit of linear mechanisms, 40 environments (ratio to UT-IGSP in extra_info)")
 def test_fit_beside_ut_igsp(benchmark, d):
     """Three fits of each in turn on the same problem; the ratio of the fastest."""
@@ -42,6 +42,7 @@ def test_fit_beside_ut_igsp(benchmark, d):
     assert fitted.estimate.edge_probability.shape == (d, d)
 
 
+@pytest.mark.slow
 @pytest.mark.benchmark(group="fit, by variables (growth exponent in extra_info)")
 def test_fit_by_variables(benchmark):
     seconds = []
@@ -72,7 +73,7 @@ def test_fit_by_samples(benchmark, n):
     assert benchmark.pedantic(_fit("metacadi[features=linear]", 20, n=n), rounds=3).estimate.edge_probability.shape == (20, 20)
 
 
-@pytest.mark.parametrize("d", [20, 100])
+@pytest.mark.parametrize("d", [20, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.benchmark(group="memory of a fit (in extra_info)")
 def test_peak_memory(benchmark, d):
     # In a process of its own, since what compiled code holds and what others held before would not be told apart.

@@ -397,7 +397,7 @@ def test_a_screened_row_is_exact_where_it_says_so_and_where_gains_are_of_interes
 
 
 def test_screening_happens_on_request_for_many_variables_and_scores_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, covariance = linear_gaussian(12, 500, seed=1)
+    _, covariance = linear_gaussian(8, 500, seed=1)
 
     def n_screened_requests(**settings: bool) -> int:
         scores = ScreenedGaussianScores(covariance, 500)
@@ -405,7 +405,7 @@ def test_screening_happens_on_request_for_many_variables_and_scores_that_can(mon
         return scores.n_screened_requests
 
     assert n_screened_requests() == 0
-    monkeypatch.setattr("methods.metacadi.search.MIN_SCREENED", 12)
+    monkeypatch.setattr("methods.metacadi.search.MIN_SCREENED", 8)
     assert n_screened_requests() > 0
     assert n_screened_requests(screening=False) == 0
     assert sample_graphs(GaussianScores(covariance, 500), rng=np.random.default_rng(0)).best_score > 0.0
