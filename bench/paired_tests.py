@@ -101,14 +101,12 @@ def smallest_p(n: int, *, alternative: Alternative = "two-sided") -> float:
 def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """P-values adjusted by Holm's procedure for all of them together; NaN (no test) stay and do not count.
 
-    What could not be rejected whatever the signs need not be corrected for (Tarone, Biometrics 46, 1990).
-
     Examples
     --------
     >>> holm([0.01, float("nan"), 0.04])
     array([0.02,  nan, 0.04])
     """
-    # statsmodels gives the same, but collects garbage at each call: a third of a second in a process as large as ours.
+    # statsmodels gives the same, but collects garbage at each call, which took most of the time of a table.
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
     tested = np.flatnonzero(np.isfinite(p))
@@ -124,6 +122,8 @@ def can_reject(n: int, family: int) -> bool:
 
 def corrected(p_values: npt.ArrayLike, n_differing: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """P-values of a table after :func:`holm`; NaN as well where so few differences could never reach the level.
+
+    What could not be rejected whatever the signs need not be corrected for (Tarone, Biometrics 46, 1990).
 
     Parameters
     ----------

@@ -26,7 +26,8 @@ def data_directory(tmp_path_factory):
 
 @pytest.fixture
 def unplotted(monkeypatch):
-    """Reports without plots, which take most of their time."""
+    """Nothing is drawn, of a run or of a problem, which takes most of the time; what is printed and written stays."""
     from bench.plots import Plots
 
-    monkeypatch.setattr("bench.report.write_plots", lambda *_, **__: Plots((), ()))
+    for drawing in ("bench.report.write_plots", "bench.cli.describing.write_problem_plots"):
+        monkeypatch.setattr(drawing, lambda *_, **__: Plots((), ()))

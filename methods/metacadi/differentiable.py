@@ -227,8 +227,9 @@ class ScoreTable:
         parents = np.ascontiguousarray(graphs.transpose(0, 2, 1))
         if self._preparing is not None:
             for j in range(d):
-                if not budget.expired:
-                    self._preparing.prepare(j, parents[:, j])
+                if budget.expired:
+                    break
+                self._preparing.prepare(j, parents[:, j])
         for s in range(n):
             if budget.expired:
                 n = s

@@ -32,7 +32,7 @@ SMALLEST_SPREAD = 1e-4
 """Standard deviation of a unit that would be divided by less; a constant unit vanishes."""
 
 MOST_KNOWN = 500_000
-"""Scores that are remembered, about 100 MB."""
+"""Scores that one evidence remembers, of all variables together."""
 
 Precision = type[np.float32] | type[np.float64]
 

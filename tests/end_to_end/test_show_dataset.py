@@ -8,8 +8,6 @@ import pytest
 
 from bench import registry
 from bench.cards import DATASET_FIELDS
-from bench.cli import describing
-from bench.plots.files import Plots
 
 PLOTS = sorted(f"{stem}.{kind}" for stem in ("graph", "marginals", "shifts", "effect-sizes") for kind in ("png", "svg"))
 SMALL = {
@@ -41,12 +39,6 @@ def test_every_simulated_dataset_is_told_measured_and_drawn(call, name, tmp_path
     for relation in ("target", "descendant", "others (noise floor, where the truth holds)"):
         assert re.search(rf"^{re.escape(relation)} +\d+ +\d", out, re.MULTILINE)
     assert sorted(p.name for p in tmp_path.iterdir()) == PLOTS
-
-
-@pytest.fixture
-def unplotted(monkeypatch):
-    """Nothing is drawn, which takes most of the time; what is printed stays."""
-    monkeypatch.setattr(describing, "write_problem_plots", lambda *_: Plots((), ()))
 
 
 def test_parameters_and_seed_choose_the_problem(call, tmp_path, unplotted):

@@ -236,3 +236,37 @@ def test_a_constant_parent_and_huge_values_have_finite_scores():
     own, gains = evidence_of(observed, precision=np.float32).toggles(2, np.array([True, False, False]))
     assert np.isfinite(own)
     assert np.isfinite(gains[:2]).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_remembered_is_what_would_be_computed(case, monkeypatch):
+    """Prepared for several parent sets at once, met as a neighbour before, or forgotten in between: the same scores."""
+    observed = CASES[case]
+    d = observed.n_variables
+    rng = np.random.default_rng(0)
+    sets = rng.random((4, d)) < 0.5
+    sets[:, 1] = False
+    prepared, in_turn, forgetful = (evidence_of(observed) for _ in range(3))
+    prepared.prepare(1, sets)
+    in_turn.toggles(1, ~sets[0] & (np.arange(d) != 1))
+    for parents in sets:
+        own, gains = evidence_of(observed).toggles(1, parents)
+        with monkeypatch.context() as patch:
+            patch.setattr("methods.metacadi.joint.MOST_KNOWN", 0)
+            answers = [evidence.toggles(1, parents) for evidence in (prepared, in_turn, forgetful)]
+        for answer in answers:
+            assert answer[0] == pytest.approx(own, abs=1e-8)
+            np.testing.assert_allclose(answer[1], gains, atol=1e-8)
+
+
+def test_other_priors_remember_nothing():
+    observed = CASES["environments of one size"]
+    parents = np.array([True, False, False, False, False])
+    evidence = evidence_of(observed)
+    evidence.toggles(1, parents)
+    other = Priors(slope_precision=1.0, rate=0.5)
+    for changed, fresh in (
+        (evidence.under(other), evidence_of(observed, priors=other)),
+        (evidence.at(3.0), evidence_of(observed, amplitude=3.0)),
+    ):
+        assert changed.toggles(1, parents)[0] == fresh.toggles(1, parents)[0] != evidence.toggles(1, parents)[0]
