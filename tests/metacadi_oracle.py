@@ -10,7 +10,8 @@ which sums over all 2^K sets of targets. The alternatives a of weight omega_a, g
 
 - shift: e ~ N(m 1, v I), m ~ N(0, v / shift_strength);
 - scale, shift and scale: e ~ N(m 1, u I), m ~ N(0, u / strength), u ~ Inverse-Gamma(fresh_shape, v);
-- hard, relearned mechanism: Normal-Inverse-Gamma evidence of x_k, which theta does not enter.
+- hard, relearned mechanism: Normal-Inverse-Gamma evidence of x_k, which theta does not enter; if hard, the mean has one of four
+  prior precisions, a priori alike.
 
 The integral is done by importance sampling, from a mixture of the mechanism's posteriors under many assignments of targets that
 two rounds adapt, down to a given error; the posterior over graphs by enumeration. Shares no code with the package.
@@ -114,8 +115,12 @@ class Regression:
         weights = ["shift_weight", "scale_weight", "shift_and_scale_weight", "hard_weight", "relearned_weight"]
         self.weights = np.array([getattr(prior, name) for name in weights])
         self.weights = self.weights / self.weights.sum()
-        hard = prior.hard_strength, prior.hard_shape, prior.hard_rate
-        self.hard = mean_and_variance(self.grams[:, -1, -1], self.grams[:, 0, -1], self.n, *hard)
+        own = self.grams[:, -1, -1], self.grams[:, 0, -1], self.n
+        hard = [
+            mean_and_variance(*own, prior.hard_strength / f, prior.hard_shape, prior.hard_rate)
+            for f in (1.0, 10.0, 100.0, 1000.0)
+        ]
+        self.hard = logsumexp(hard, axis=0) - np.log(4.0)
 
     def posterior(self, keep, temper=1.0):
         """Of the mechanism where environment k belongs to it with weight keep[k]."""

@@ -79,12 +79,15 @@ def alternatives(Phi, y, shared, prior, relative=None, p=None):
     relearned = Sums(Phi, y).evidence(
         prior.relearned_precision * np.diag([1, *relative]), prior.relearned_shape + p / 2, prior.relearned_rate
     )[0]
+    # Of a mean as far off as hard_strength says, or 10^.5, 10 or 10^1.5 times as far, one as likely as another.
+    wide = [normal_evidence(y, prior.hard_strength / f, prior.hard_shape, prior.hard_rate) for f in (1.0, 10.0, 100.0, 1000.0)]
+    hard = np.log(np.exp(np.array(wide) - max(wide)).mean()) + max(wide)
     return np.array(
         [
             shift,
             normal_evidence(residual, prior.scale_strength, prior.fresh_shape, b_n / a_n),
             normal_evidence(residual, prior.shift_strength, prior.fresh_shape, b_n / a_n),
-            normal_evidence(y, prior.hard_strength, prior.hard_shape, prior.hard_rate),
+            hard,
             relearned,
         ]
     )

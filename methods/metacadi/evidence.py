@@ -32,7 +32,7 @@ from methods.metacadi.model import (
     IntArray,
     Posterior,
     Priors,
-    log_mean_and_variance,
+    log_hard,
     log_sum,
     shared_posterior,
     split_by_knowledge,
@@ -452,13 +452,11 @@ def _data(
         special.gammaln(priors.fresh_shape + half_n) - special.gammaln(priors.fresh_shape),
     ]
     variables = np.arange(n_variables)
-    hard = log_mean_and_variance(
+    hard = log_hard(
         np.pad(statistics.products(variables, variables), ((0, 0), (padding, 0))),
         np.pad(statistics.products(variables, np.array(len(statistics.basis.relative) - 1)), ((0, 0), (padding, 0))),
         n,
-        priors.hard_strength,
-        priors.hard_shape,
-        priors.hard_rate,
+        priors,
     )
     fixed_n = float(fixed.n_samples.sum())
     first_guesses = starts(statistics, n_variables, with_observational=fixed_n > 0)

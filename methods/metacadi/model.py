@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,11 @@ LEARNED_AFTER_THE_SEARCH = ("mechanism_drift", "down", "up")
 
 SLOPE_DRIFT = 3.0
 """Variance of a slope's drift relative to that of an intercept's."""
+
+HARD_REACHES = (1.0, 10.0, 100.0, 1000.0)
+"""Divisors of ``hard_strength``, a priori alike. A variable held at a constant far off has no variance to excuse its mean:
+under a narrow prior whatever else is unusual there, as another target at its own constant, explains it better than the
+intervention does, and becomes a parent."""
 
 UNIT_SHIFT_STRENGTH = 4.0
 """Prior precision of a shift about one unit up or down, relative to the noise variance."""
@@ -68,7 +74,7 @@ class Priors:
     fresh_shape : float
         Of a target's own variance, whose rate is the mean of the shared variance, rate_N / shape_N.
     hard_strength, hard_shape, hard_rate : float
-        A target's own mean (zero a priori) and variance, without parents.
+        A target's own mean (zero a priori, and as far off as ``HARD_REACHES`` say) and variance, without parents.
     relearned_precision, relearned_shape, relearned_rate : float
         A target's own mechanism, intercept included.
     mechanism_drift : float
@@ -303,9 +309,7 @@ def log_alternatives(grams: FloatArray, n_samples: FloatArray, shared: Posterior
             log_shift(grams, n_samples, shared, priors),
             log_mean_and_variance(squares, sums, n_samples, priors.scale_strength, *fresh),
             log_mean_and_variance(squares, sums, n_samples, priors.shift_strength, *fresh),
-            log_mean_and_variance(
-                grams[..., -1, -1], grams[..., 0, -1], n_samples, priors.hard_strength, priors.hard_shape, priors.hard_rate
-            ),
+            log_hard(grams[..., -1, -1], grams[..., 0, -1], n_samples, priors),
             log_evidence(grams, n_samples, shared.relearned_prior)[0],
         ]
     )
@@ -385,6 +389,13 @@ def log_mean_and_variance(
         + special.gammaln(posterior_shape)
         - special.gammaln(shape)
     )
+
+
+def log_hard(squares: FloatArray, sums: FloatArray, n_samples: FloatArray, priors: Priors) -> FloatArray:
+    """Log density of a variable with a mean and a variance of its own; arguments as of :func:`log_mean_and_variance`."""
+    strengths = [priors.hard_strength / reach for reach in HARD_REACHES]
+    of_strengths = [log_mean_and_variance(squares, sums, n_samples, s, priors.hard_shape, priors.hard_rate) for s in strengths]
+    return log_sum(of_strengths) - math.log(len(of_strengths))
 
 
 def log_of_target(grams: FloatArray, n_samples: FloatArray, shared: Posterior, priors: Priors) -> FloatArray:

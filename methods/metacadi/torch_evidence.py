@@ -7,6 +7,7 @@ method itself needs no gradient in its priors; this is for whoever studies them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import numpy as np
 
 from methods.metacadi.evidence import COOLING
 from methods.metacadi.features import Statistics
-from methods.metacadi.model import LEARNED_AFTER_THE_SEARCH, WEIGHTS, IntArray, Priors
+from methods.metacadi.model import HARD_REACHES, LEARNED_AFTER_THE_SEARCH, WEIGHTS, IntArray, Priors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -229,10 +230,15 @@ class ClosedForms:
             shift,
             _log_mean_and_variance(*residuals, self.log["scale_strength"], *fresh),
             _log_mean_and_variance(*residuals, self.log["shift_strength"], *fresh),
-            _log_mean_and_variance(*variable, self.log["hard_strength"], self.prior["hard_shape"], self.log["hard_rate"]),
+            torch.stack([self._log_hard(*variable, reach) for reach in HARD_REACHES]).logsumexp(dim=0)
+            - math.log(len(HARD_REACHES)),
             _log_evidence(grams, n, *relearned, self.log["relearned_rate"]),
         ]
         return unchanged, torch.logsumexp(torch.stack(alternatives, dim=-1) + self.log_weights, dim=-1)
+
+    def _log_hard(self, squares: Tensor, sums: Tensor, n: Tensor, reach: float) -> Tensor:
+        log_strength = self.log["hard_strength"] - math.log(reach)
+        return _log_mean_and_variance(squares, sums, n, log_strength, self.prior["hard_shape"], self.log["hard_rate"])
 
     def _shared_gram(self, keep: Tensor) -> Tensor:
         return self.data.fixed_gram + (keep[..., None, None] * self.data.grams).sum(dim=1)

@@ -235,6 +235,19 @@ def test_unknown_targets_prefer_no_direction_by_much():
     assert abs(np.mean(gaps)) < 0.15
 
 
+@pytest.mark.parametrize("far", [4.0, 10.0, 20.0])
+def test_two_targets_held_at_constants_in_one_environment_are_no_cause_and_effect(far):
+    rng = np.random.default_rng(3)
+    held = rng.normal(size=(50, 3))
+    held[:, 0], held[:, 1] = far, -2.0 * far
+    environments = [Environment(rng.normal(size=(50, 3))) for _ in range(6)]
+    known = Environment(rng.normal(size=(200, 3)), is_observational=True)
+    _, gains = Evidence(Observed((known, *environments, Environment(held))), Priors()).toggles(0, np.zeros(3, dtype=bool))
+    # As little as of a variable that nothing happened to; under one narrow prior of constants the former gained 22 to 84.
+    assert gains[1] < 0.0
+    assert gains[1] == pytest.approx(gains[2], abs=3.0)
+
+
 @pytest.mark.parametrize("name", ["observational and others", "nothing known", "more variables than samples"])
 def test_permuted_environments_and_variables_give_permuted_scores(name):
     observed, rng = CASES[name], np.random.default_rng(2)

@@ -62,7 +62,8 @@ def test_without_parents_the_oracle_is_a_sum_over_a_grid(n_fixed, seed):
         sums = (e**2).sum(axis=0), e.sum(axis=0), n
         scale = mean_and_variance(*sums, PRIORS.scale_strength, PRIORS.fresh_shape, v)
         both = mean_and_variance(*sums, PRIORS.shift_strength, PRIORS.fresh_shape, v)
-        hard = mean_and_variance(x @ x, x.sum(), n, PRIORS.hard_strength, PRIORS.hard_shape, PRIORS.hard_rate)
+        strengths = PRIORS.hard_strength / np.array([1.0, 10.0, 100.0, 1000.0])
+        hard = logsumexp(mean_and_variance(x @ x, x.sum(), n, strengths, PRIORS.hard_shape, PRIORS.hard_rate)) - np.log(4)
         relearned = PRIORS.relearned_precision, PRIORS.relearned_shape, PRIORS.relearned_rate
         relearned = mean_and_variance(x @ x, x.sum(), n, *relearned)
         changed = logsumexp(np.broadcast_arrays(shift, scale, both, hard, relearned), axis=0) - np.log(5)
