@@ -234,7 +234,8 @@ def leaderboard(
     notes = footnotes(rows, comparison, shown, silent)
     notes += ["Scores of the graph are left out: every method was told it."] if told else []
     notes += [f"Left out, as no method has a value: {', '.join(unvalued)}."] if unvalued else []
-    datasets = sorted(map(str, rows["dataset"].unique()))
+    met = rows[rows["status"] != "skipped"]
+    datasets = sorted(map(str, (rows if met.empty else met)["dataset"].unique()))
     where = "; ".join(datasets) if len(datasets) <= 3 and not family else counted(len(datasets), "dataset")
     count = counted(comparison.n_problems, "problem")
     return Leaderboard(

@@ -236,6 +236,14 @@ def test_methods_skipped_alike_share_an_entry():
     assert board.title.endswith("1 problem")
 
 
+def test_a_dataset_that_nobody_met_is_not_counted_in_the_title():
+    rows = pd.concat(
+        [table({"a": [1.0, 2.0], "b": [2.0, 3.0]}, dataset="here"), table({"a": ["skipped"], "b": ["skipped"]}, dataset="absent")]
+    )
+    board = leaderboard(rows, track="unknown")
+    assert "here" in board.title and "absent" not in board.title
+
+
 def test_problems_on_which_nobody_has_a_score_are_told_apart_from_undefined_scores():
     board = leaderboard(table({"a": [1.0, np.nan, np.nan], "b": [1.0, 2.0, np.nan]}), track="unknown")
     assert "No method has a score on 1 of 3 problems: SHD I-essential." in board.notes
