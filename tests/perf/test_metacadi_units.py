@@ -13,7 +13,7 @@ N_SETS = 32
 
 
 def _observed(seed=0):
-    problem = f"synthetic[n_variables={D},mechanism=mlp,n_observational=500,n_environments=10,n_per_environment=50]"
+    problem = f"synthetic[n_variables={D},mechanism=mlp_bacadi,n_observational=500,n_environments=10,n_per_environment=50]"
     return prepare(make_problem(problem, seed=seed), seed=0).problem.observed
 
 
