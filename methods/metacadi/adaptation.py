@@ -16,6 +16,7 @@ from scipy import special
 from bench.types import BoolArray, Environment, FloatArray
 from methods.metacadi.evidence import Features, MixtureEvidence
 from methods.metacadi.model import IntArray, Posterior, Priors, log_of_target, log_sum, updated_log_evidence
+from methods.metacadi.parent_sets import ParentSets, distinct_parent_sets
 from methods.metacadi.targets import OfParentSets, averaged_targets
 
 NEGLIGIBLE = 1e-4
@@ -71,21 +72,15 @@ def sampled_mechanisms(evidence: MixtureEvidence, graph_samples: BoolArray) -> t
     evidence : MixtureEvidence
     graph_samples : bool (S, d, d)
     """
-    vary = (graph_samples != graph_samples[:1]).any(axis=(0, 1))
-    n_samples = len(graph_samples)
-    return tuple(
-        _mechanisms(evidence, i, graph_samples[: None if varies else 1, :, i], n_samples) for i, varies in enumerate(vary)
-    )
+    of_variable = distinct_parent_sets(graph_samples)
+    variables = np.repeat(np.arange(len(of_variable)), [len(p.sets) for p in of_variable])
+    evidence.scores(variables, np.concatenate([p.sets for p in of_variable]))  # all together, for a fraction of the price
+    return tuple(_mechanisms(evidence, i, parents) for i, parents in enumerate(of_variable))
 
 
-def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, n_samples: int) -> Mechanisms:
-    """Of variable i with ``parents``, bool (S, d), or (1, d) where they are the same in all samples."""
-    place: dict[bytes, int] = {}
-    of_sample = np.array([place.setdefault(p.tobytes(), len(place)) for p in parents])
-    distinct = [np.frombuffer(p, dtype=np.bool_) for p in place]
-    of_sample = np.broadcast_to(of_sample, n_samples)
+def _mechanisms(evidence: MixtureEvidence, i: int, parents: ParentSets) -> Mechanisms:
     of_parent_set = []
-    for p in distinct:
+    for p in parents.sets:
         probability = evidence.weights(i, p)
         kept = np.flatnonzero(probability > NEGLIGIBLE)
         probability = probability / probability[kept].sum()
@@ -93,8 +88,8 @@ def _mechanisms(evidence: MixtureEvidence, i: int, parents: BoolArray, n_samples
         of_parent_set.append(
             tuple(SharedMechanism(np.flatnonzero(p), c, weight, e.shared_mechanism(i, p)) for c, e, weight in components)
         )
-    targets = np.stack([evidence.target_probability(i, p) for p in distinct])
-    return Mechanisms(i, tuple(of_parent_set), of_sample, targets)
+    targets = np.stack([evidence.target_probability(i, p) for p in parents.sets])
+    return Mechanisms(i, tuple(of_parent_set), parents.of_sample, targets)
 
 
 LogOdds = Callable[[FloatArray, FloatArray, Posterior, Priors], FloatArray]

@@ -58,8 +58,7 @@ def chosen_priors(
     """
 
     def log_evidence(candidate: Priors) -> float:
-        under = evidence.under(candidate)
-        return sum(under.score(i, graph[:, i]) for i in range(evidence.n_variables))
+        return evidence.under(candidate).of_graph(graph)
 
     value = log_evidence(priors)
     weaker = [x for x in SLOPE_PRECISIONS if effects and x > priors.slope_precision]

@@ -26,7 +26,7 @@ from scipy import special
 
 from bench.types import BoolArray, Environment, FloatArray, Observed
 from methods.metacadi.features import Basis, Statistics
-from methods.metacadi.kernel import Data, estimated_gains, one_score, screened_row, toggle_scores
+from methods.metacadi.kernel import Data, estimated_gains, scores_of, screened_row, toggle_scores
 from methods.metacadi.lanes import HALF
 from methods.metacadi.model import (
     IntArray,
@@ -50,6 +50,9 @@ _N_UPDATES_NEARBY = 2
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 _MAX_BYTES_KEPT = 1 << 27
 """Of probabilities of parent sets that were asked for."""
+
+_MOST_MECHANISMS = 4096
+"""That are remembered."""
 
 
 class LocalScores(Protocol):
@@ -102,6 +105,9 @@ class LocalEvidence(LocalScores, Protocol):
 
     def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
         """As ``toggles`` for the parents and ``candidates``, bool (d,), alone; −inf for others."""
+
+    def scores(self, variables: IntArray, parent_sets: BoolArray) -> FloatArray:
+        """s of n variables, int (n,), given parents each, bool (n, d): float64 (n,), eight for the price of one."""
 
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
@@ -194,8 +200,8 @@ class Evidence:
     def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
         """As :meth:`toggles` for the parents and ``candidates``, bool (d,), alone; −inf for others."""
         scores, keep = toggle_scores(self._data, self._record, i, np.flatnonzero(parents), candidates)
-        self._keep(i, parents, keep)
         own = float(scores[i])
+        self._remember(i, parents, own, keep)
         gains = scores - own
         gains[i] = -np.inf
         return own, gains
@@ -207,7 +213,7 @@ class Evidence:
         own, gains, exact, keep = screened_row(
             self._data, self._record, i, np.flatnonzero(parents), likely, least_gain, optimistic
         )
-        self._keep(i, parents, keep)
+        self._remember(i, parents, own, keep)
         return own, gains, exact
 
     def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
@@ -215,9 +221,20 @@ class Evidence:
         keep = self._all_keep_probabilities(i, parents)
         return np.asarray(estimated_gains(self._data, self._record, i, np.flatnonzero(parents), keep))
 
+    def scores(self, variables: IntArray, parent_sets: BoolArray) -> FloatArray:
+        """s of n variables, int (n,), given parents each, bool (n, d): float64 (n,), eight for the price of one."""
+        known = [self._known_of.get((int(i), p.tobytes())) for i, p in zip(variables, parent_sets, strict=True)]
+        unknown = np.array([k for k, entry in enumerate(known) if entry is None], dtype=np.intp)
+        if len(unknown):
+            new = self._scored(variables[unknown], parent_sets[unknown])
+            for k, score, keep in zip(unknown, *new, strict=True):
+                self._remember(int(variables[k]), parent_sets[k], float(score), keep)
+                known[k] = float(score), keep
+        return np.array([entry[0] for entry in known if entry is not None])
+
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
-        return self._one(i, parents)[0]
+        return self._of(i, parents)[0]
 
     def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
         """Probability that i is a target in each environment given its parents, float64 (E,)."""
@@ -227,16 +244,25 @@ class Evidence:
 
     def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
         """Posterior of the shared mechanism of i given its parents, each environment weighted by its r."""
-        keep = self._keep_probability(i, parents)
-        fixed_gram, grams, relative = self._regression(i, parents)
-        gram = fixed_gram + np.einsum("e,eab->ab", keep, grams)
-        n_samples = float(self._fixed.n_samples.sum() + keep @ self._statistics.n_samples)
-        return shared_posterior(gram, n_samples, self.priors, relative=relative, n_parents=int(parents.sum()))
+        key = i, parents.tobytes()
+        if key not in self._mechanisms:
+            keep = self._keep_probability(i, parents)
+            fixed_gram, grams, relative = self._regression(i, parents)
+            gram = fixed_gram + np.einsum("e,eab->ab", keep, grams)
+            n_samples = float(self._fixed.n_samples.sum() + keep @ self._statistics.n_samples)
+            if len(self._mechanisms) >= _MOST_MECHANISMS:
+                self._mechanisms.clear()
+            self._mechanisms[key] = shared_posterior(
+                gram, n_samples, self.priors, relative=relative, n_parents=int(parents.sum())
+            )
+        return self._mechanisms[key]
 
-    def _one(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
-        """s(i, parents), and keep probabilities of environments by size, the last E of those returned."""
-        score, keep = one_score(self._data, self._record, i, np.flatnonzero(parents))
-        return float(score), keep
+    def _scored(self, variables: IntArray, parent_sets: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Scores, float64 (n,), and keep probabilities of environments by size, the last E of each row, float64 (n, E+)."""
+        order = np.argsort(parent_sets.sum(axis=1), kind="stable")
+        scores, keep = np.empty(len(order)), np.empty((len(order), self._data.gram.shape[1]))
+        scores[order], keep[order] = scores_of(self._data, self._record, variables[order], parent_sets[order])
+        return scores, keep
 
     def _at_amplitude(self, priors: Priors) -> Priors:
         return dataclasses.replace(priors, slope_precision=self._amplitude * priors.slope_precision)
@@ -246,12 +272,13 @@ class Evidence:
 
     def _forget(self) -> None:
         """Start with nothing remembered."""
-        self._kept: dict[tuple[int, bytes], FloatArray] = {}
+        self._known_of: dict[tuple[int, bytes], tuple[float, FloatArray]] = {}
+        self._mechanisms: dict[tuple[int, bytes], Posterior] = {}
 
-    def _keep(self, i: int, parents: BoolArray, keep: FloatArray) -> None:
-        if len(self._kept) * len(keep) * 8 > _MAX_BYTES_KEPT:
-            self._kept.clear()
-        self._kept[i, parents.tobytes()] = keep
+    def _remember(self, i: int, parents: BoolArray, score: float, keep: FloatArray) -> None:
+        if len(self._known_of) * len(keep) * 8 > _MAX_BYTES_KEPT:
+            self._known_of.clear()
+        self._known_of[i, parents.tobytes()] = score, keep
 
     def _regression(self, i: int, parents: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Gram matrices of what is observational together and of each other environment, and relative precisions."""
@@ -264,10 +291,13 @@ class Evidence:
         return keep[len(keep) - self._statistics.n_environments :]
 
     def _all_keep_probabilities(self, i: int, parents: BoolArray) -> FloatArray:
-        key = i, parents.tobytes()
-        if key not in self._kept:
-            self._kept[key] = self._one(i, parents)[1]
-        return self._kept[key]
+        return self._of(i, parents)[1]
+
+    def _of(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
+        """s(i, parents), and keep probabilities of environments by size, the last E of those."""
+        if (i, parents.tobytes()) not in self._known_of:
+            self.scores(np.array([i]), parents[None])
+        return self._known_of[i, parents.tobytes()]
 
 
 class NearbyEvidence(Evidence):
@@ -286,15 +316,17 @@ class NearbyEvidence(Evidence):
 
     def __init__(self, exact: Evidence, graph: BoolArray) -> None:
         vars(self).update(vars(exact))
-        self._exact, self._kept = exact, {}
-        starts = np.empty((self.n_variables, 1, exact._data.gram.shape[1] * HALF))
+        self._exact = exact
+        self._forget()
+        starts = np.empty((self.n_variables, 1, exact._data.gram.shape[1]))
         self._data = exact._data._replace(starts=starts, cooling=np.ones(_N_UPDATES_NEARBY))
         for i in range(self.n_variables):
             self.start_from(i, graph[:, i])
 
     def start_from(self, i: int, parents: BoolArray) -> None:
         """From now on let variable i start from its targets given ``parents``, bool (d,)."""
-        self._data.starts[i, 0] = np.repeat(self._exact._all_keep_probabilities(i, parents), HALF)
+        self._data.starts[i, 0] = self._exact._all_keep_probabilities(i, parents)
+        self._forget()
 
 
 class MixtureEvidence:
@@ -381,12 +413,19 @@ class MixtureEvidence:
             if isinstance(component, PreparedScores):
                 component.prepare(i, parent_sets)
 
+    def scores(self, variables: IntArray, parent_sets: BoolArray) -> FloatArray:
+        """s of n variables, int (n,), given parents each, bool (n, d): float64 (n,), eight for the price of one."""
+        mixed = log_sum([c.scores(variables, parent_sets) for c in self.components]) - np.log(len(self.components))
+        barred = self._constant | self._constant[variables, None]
+        return np.asarray(mixed - _EDGE_OF_A_CONSTANT * (barred & parent_sets).sum(axis=1))
+
     def score(self, i: int, parents: BoolArray) -> float:
         """s(i, parents)."""
-        if self._only is not None:
-            return self._only.score(i, parents)
-        mixed = float(log_sum([c.score(i, parents) for c in self.components]) - np.log(len(self.components)))
-        return mixed - _EDGE_OF_A_CONSTANT * int((self._barred(i) & parents).sum())
+        return float(self.scores(np.array([i]), parents[None])[0])
+
+    def of_graph(self, graph: BoolArray) -> float:
+        """Score of a DAG, bool (d, d)."""
+        return float(self.scores(np.arange(self.n_variables), graph.T).sum())
 
     def weights(self, i: int, parents: BoolArray) -> FloatArray:
         """Posterior probability of each component for one mechanism, float64 (C,)."""
@@ -471,8 +510,8 @@ def _data(
         pooled_n=fixed_n + float(n.sum()),
         constant=-0.5 * _LOG_2_PI * (fixed_n + float(n.sum())),
         of_size=np.stack([_as_lanes(x) for x in of_size]),
-        hard=_as_lanes(hard + half_n * _LOG_2_PI),
-        starts=_as_lanes(np.pad(first_guesses, ((0, 0), (padding, 0))))[None],
+        hard=hard + half_n * _LOG_2_PI,
+        starts=np.pad(first_guesses, ((0, 0), (padding, 0)))[None],
         cooling=cooling,
         log_weights=tuple(map(float, priors.log_weights)),
     )

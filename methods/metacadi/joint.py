@@ -113,7 +113,7 @@ class JointFeatures:
         self.precision = precision
         self.samples = Samples.of(observed)
         self._X_of_units = self.samples.X / self.samples.deviation
-        self._latest: tuple[tuple[int, bytes], tuple[_Regressions, ...]] | None = None
+        self._latest: tuple[tuple[bytes, bytes], tuple[_Regressions, ...]] | None = None
 
     def summary(self, environments: Sequence[Environment]) -> JointSummary:
         """What the model needs of environments, which is all their samples."""
@@ -123,13 +123,13 @@ class JointFeatures:
         """Samples of (intercept, parents, units) for variable i, float64 (n, m)."""
         return self._columns(i, parents, X, self.units.inputs(i, parents, X / self.samples.deviation))[:, :-1]
 
-    def regressions(self, i: int, sets: BoolArray) -> tuple[_Regressions, ...]:
-        """Regressions of i on each of k parent sets, bool (k, d); eight at a time, those of like size side by side."""
-        key = i, sets.tobytes()
+    def regressions(self, variables: IntArray, sets: BoolArray) -> tuple[_Regressions, ...]:
+        """Regressions of k variables, int (k,), on parents, bool (k, d); eight at a time, those of like size side by side."""
+        key = variables.tobytes(), sets.tobytes()
         if self._latest is None or self._latest[0] != key:
             order = np.argsort(sets.sum(axis=1), kind="stable")
             eights = [order[first : first + HALF] for first in range(0, len(order), HALF)]
-            self._latest = key, tuple(self._side_by_side(i, sets, places) for places in eights)
+            self._latest = key, tuple(self._side_by_side(variables, sets, places) for places in eights)
         return self._latest[1]
 
     def regression(self, i: int, parents: IntArray, samples: Samples) -> FloatArray:
@@ -137,11 +137,11 @@ class JointFeatures:
         inputs = self.units.inputs(i, parents, samples.X / self.samples.deviation)
         return samples.grams(self._columns(i, parents, samples.X, inputs))[1]
 
-    def _side_by_side(self, i: int, sets: BoolArray, places: IntArray) -> _Regressions:
+    def _side_by_side(self, variables: IntArray, sets: BoolArray, places: IntArray) -> _Regressions:
         largest = int(sets[places].sum(axis=1).max())
-        regressions = _Regressions(places, largest, self.units.n_units, self.samples.n_environments)
+        regressions = _Regressions(places, variables[places], largest, self.units.n_units, self.samples.n_environments)
         for lane, place in enumerate(places):
-            parents = np.flatnonzero(sets[place])
+            i, parents = int(variables[place]), np.flatnonzero(sets[place])
             columns = self._columns(i, parents, self.samples.X, self.units.inputs(i, parents, self._X_of_units))
             regressions.fill(lane, len(parents), *self.samples.grams(columns))
         return regressions
@@ -222,8 +222,8 @@ class JointEvidence(Evidence):
         """
         scores = np.empty(self.n_variables)
         keep = np.ones((self.n_variables, 1 + self._statistics.n_environments))
-        for regressions in self.features.regressions(i, _toggled(parents, i)):
-            scores[regressions.places], keep[regressions.places, 1:] = self._scores(i, regressions)
+        for regressions in self.features.regressions(np.full(self.n_variables, i), _toggled(parents, i)):
+            scores[regressions.places], keep[regressions.places, 1:] = self._scores_of(regressions)
         return scores, keep
 
     def toggles_among(self, i: int, parents: BoolArray, candidates: BoolArray) -> tuple[float, FloatArray]:
@@ -250,8 +250,8 @@ class JointEvidence(Evidence):
             known.clear()
         unknown = sets[[each.tobytes() not in known for each in sets]]
         if len(unknown):
-            for regressions in self.features.regressions(i, unknown):
-                scores, _ = self._scores(i, regressions)
+            for regressions in self.features.regressions(np.full(len(unknown), i), unknown):
+                scores, _ = self._scores_of(regressions)
                 known.update((unknown[k].tobytes(), s) for k, s in zip(regressions.places, scores.tolist(), strict=True))
 
     def estimated_gains(self, i: int, parents: BoolArray) -> FloatArray:
@@ -263,24 +263,25 @@ class JointEvidence(Evidence):
         # Scores by parent set: of the neighbours of one, most are neighbours of others, too.
         self._known: list[dict[bytes, float]] = [{} for _ in range(self.n_variables)]
 
-    def _one(self, i: int, parents: BoolArray) -> tuple[float, FloatArray]:
-        (one,) = self.features.regressions(i, parents[None])
-        scores, keep = self._scores(i, one)
-        return float(scores[0]), keep[0]
+    def _scored(self, variables: IntArray, parent_sets: BoolArray) -> tuple[FloatArray, FloatArray]:
+        scores, keep = np.empty(len(variables)), np.empty((len(variables), self._statistics.n_environments))
+        for regressions in self.features.regressions(variables, parent_sets):
+            scores[regressions.places], keep[regressions.places] = self._scores_of(regressions)
+        return scores, keep
 
     def _regression(self, i: int, parents: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        (one,) = self.features.regressions(i, parents[None])
+        (one,) = self.features.regressions(np.array([i]), parents[None])
         grams = one.grams[0][..., one.grams.shape[-1] - self._statistics.n_environments :].transpose(2, 0, 1)
         return one.fixed_grams[0], grams, one.relative(self.relative_precision)[0]
 
-    def _scores(self, i: int, regressions: _Regressions) -> tuple[FloatArray, FloatArray]:
+    def _scores_of(self, regressions: _Regressions) -> tuple[FloatArray, FloatArray]:
         """Scores, float64 (k,), and keep probabilities, float64 (k, E), of k regressions."""
         k = len(regressions.sizes)
         eight = slice(None) if k == HALF else np.minimum(np.arange(HALF), k - 1)
         scores, keep = joint_scores(
             self._data,
             self._record,
-            i,
+            regressions.variables[eight],
             regressions.grams[eight],
             regressions.fixed_grams[eight],
             regressions.relative(self.relative_precision)[eight],
@@ -303,6 +304,8 @@ class _Regressions:
     ----------
     places : int (k,)
         Of the parent sets among those that were asked for.
+    variables : int (k,)
+        What is regressed.
     largest, n_units, n_environments : int
         ``largest`` is the greatest number of parents.
 
@@ -319,9 +322,9 @@ class _Regressions:
     Regressions with fewer features than others have some that are zero in every sample, which change nothing.
     """
 
-    def __init__(self, places: IntArray, largest: int, n_units: int, n_environments: int) -> None:
+    def __init__(self, places: IntArray, variables: IntArray, largest: int, n_units: int, n_environments: int) -> None:
         k, m = len(places), 1 + largest + (n_units if largest else 0)
-        self.places = places
+        self.places, self.variables = places, variables
         self.sizes = np.zeros(k)
         self.grams = np.zeros((k, m + 1, m + 1, n_environments + n_environments % 2))
         self.fixed_grams = np.zeros((k, m + 1, m + 1))

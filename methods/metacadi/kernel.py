@@ -61,10 +61,10 @@ class Data(NamedTuple):
         What all scores share.
     of_size : float64 (6, 8 E)
         Terms that depend on the number of samples alone, in lanes; rows as below.
-    hard : float64 (d, 8 E)
-        Log density of each variable under a hard intervention, in lanes.
-    starts : float64 (1 or d, n_starts, 8 E)
-        First guesses that an environment follows the shared mechanism, in lanes; the same or others for each variable.
+    hard : float64 (d, E)
+        Log density of each variable under a hard intervention.
+    starts : float64 (1 or d, n_starts, E)
+        First guesses that an environment follows the shared mechanism; the same or others for each variable.
     cooling : float64 (n_rounds,)
         Inverse temperature of each coordinate update.
     log_weights : tuple of float
@@ -182,6 +182,7 @@ def _score_changes(data: Any, prior: Any, i: Any, parents: Any, changes: Any, sc
     p, n = parents.shape[0], changes.shape[0]
     batch_scores, keep = np.empty(WIDTH), np.empty(data.gram.shape[1] * HALF)
     members, sizes = np.empty((HALF, p + 1), dtype=np.intp), np.empty(WIDTH)
+    variables = np.full(HALF, i)
     for first in range(0, n, HALF):
         for lane in range(HALF):
             j = changes[min(first + lane, n - 1)]
@@ -196,7 +197,7 @@ def _score_changes(data: Any, prior: Any, i: Any, parents: Any, changes: Any, sc
                 members[lane, size] = j
                 size += 1
             sizes[lane] = sizes[lane + HALF] = size
-        _score_sets(data, prior, i, members, sizes, batch_scores, keep)
+        _score_sets(data, prior, variables, members, sizes, batch_scores, keep)
         for lane in range(min(HALF, n - first)):
             j = changes[first + lane]
             scores[j] = batch_scores[lane] + data.constant
@@ -206,22 +207,46 @@ def _score_changes(data: Any, prior: Any, i: Any, parents: Any, changes: Any, sc
 
 
 @compiled
-def one_score(data: Any, prior: Any, i: Any, parents: Any) -> Any:
-    """Score of (i, parents), and the probability that each environment follows the shared mechanism, float64 (E,)."""
-    n_environments = data.gram.shape[1]
-    scores, keep = np.empty(WIDTH), np.empty(n_environments * HALF)
-    members, sizes = np.empty((HALF, parents.shape[0]), dtype=np.intp), np.full(WIDTH, float(parents.shape[0]))
-    members[:, :] = parents
-    _score_sets(data, prior, i, members, sizes, scores, keep)
-    return scores[0] + data.constant, keep.reshape(n_environments, HALF)[:, 0].copy()
+def scores_of(data: Any, prior: Any, variables: Any, parent_sets: Any) -> Any:
+    """Scores of n variables, int (n,), given parents, bool (n, d), eight side by side.
+
+    Second, the probabilities that each environment follows their shared mechanisms, float64 (n, E). Parent sets of like size
+    should be neighbours.
+    """
+    n, n_environments = variables.shape[0], data.gram.shape[1]
+    scores, keep = np.empty(n), np.empty((n, n_environments))
+    batch_scores, batch_keep = np.empty(WIDTH), np.empty(n_environments * HALF)
+    batch, sizes = np.empty(HALF, dtype=np.intp), np.empty(WIDTH)
+    for first in range(0, n, HALF):
+        largest = 0
+        for lane in range(HALF):
+            k = min(first + lane, n - 1)
+            size = parent_sets[k].sum()
+            batch[lane], sizes[lane], sizes[lane + HALF] = variables[k], size, size
+            largest = max(largest, size)
+        members = np.empty((HALF, largest), dtype=np.intp)
+        for lane in range(HALF):
+            size = 0
+            for j in range(parent_sets.shape[1]):
+                if parent_sets[min(first + lane, n - 1), j]:
+                    members[lane, size] = j
+                    size += 1
+        _score_sets(data, prior, batch, members, sizes, batch_scores, batch_keep)
+        for lane in range(min(HALF, n - first)):
+            scores[first + lane] = batch_scores[lane] + data.constant
+            for e in range(n_environments):
+                keep[first + lane, e] = batch_keep[e * HALF + lane]
+    return scores, keep
 
 
 @compiled
-def joint_scores(data: Any, prior: Any, i: Any, gram: Any, fixed_gram: Any, relative: Any, sizes: Any) -> Any:
+def joint_scores(data: Any, prior: Any, variables: Any, gram: Any, fixed_gram: Any, relative: Any, sizes: Any) -> Any:
     """Scores of eight parent sets with features of their own, and keep probabilities.
 
     Parameters
     ----------
+    variables : int (8,)
+        What they are parents of.
     gram : float64 (8, m + 1, m + 1, E)
         Of intercept, features and response.
     fixed_gram : float64 (8, m + 1, m + 1)
@@ -251,13 +276,16 @@ def joint_scores(data: Any, prior: Any, i: Any, gram: Any, fixed_gram: Any, rela
                     blocks[place] = gram[lane, a, b, 2 * pair]
                     blocks[place + HALF] = gram[lane, a, b, 2 * pair + 1]
     scores, keep = np.empty(WIDTH), np.empty(n_environments * HALF)
-    _score_blocks(data, prior, i, blocks, fixed, relative_lanes, both_sizes, scores, keep)
+    _score_blocks(data, prior, variables, blocks, fixed, relative_lanes, both_sizes, scores, keep)
     return scores[:HALF] + data.constant, keep.reshape(n_environments, HALF).T.copy()
 
 
 @compiled
-def _score_sets(data: Any, prior: Any, i: Any, members: Any, sizes: Any, scores: Any, keep: Any) -> None:
-    """Scores of (i, first members of each lane), float64 (16,), and keep probabilities, float64 (8 E,), into the last two."""
+def _score_sets(data: Any, prior: Any, variables: Any, members: Any, sizes: Any, scores: Any, keep: Any) -> None:
+    """Scores of variables, int (8,), given first members of each lane, float64 (16,), and keep probabilities, float64 (8 E,).
+
+    They go into the last two arguments.
+    """
     n_own, n_pairwise = data.own.shape[1], data.pairs.shape[2]
     largest = int(sizes.max())
     columns = np.full((HALF, largest * n_own + largest * (largest - 1) // 2 * n_pairwise), -1, dtype=np.intp)
@@ -276,15 +304,15 @@ def _score_sets(data: Any, prior: Any, i: Any, members: Any, sizes: Any, scores:
     n_pairs, m = data.gram.shape[1] // 2, columns.shape[1] + 1
     packed = (m + 1) * (m + 2) // 2
     blocks, fixed = np.empty(n_pairs * packed * WIDTH), np.empty(packed * WIDTH)
-    _gather(data.gram, intercept, i, columns, blocks)
-    _gather(data.fixed_gram, intercept, i, columns, fixed)
+    _gather(data.gram, intercept, variables, columns, blocks)
+    _gather(data.fixed_gram, intercept, variables, columns, fixed)
     relative = np.ones((m + 1) * WIDTH)
     for lane in range(HALF):
         for a in range(1, m):
             if columns[lane, a - 1] >= 0:
                 value = data.relative[columns[lane, a - 1]]
                 relative[a * WIDTH + lane] = relative[a * WIDTH + HALF + lane] = value
-    _score_blocks(data, prior, i, blocks, fixed, relative, sizes, scores, keep)
+    _score_blocks(data, prior, variables, blocks, fixed, relative, sizes, scores, keep)
 
 
 @compiled
@@ -390,16 +418,17 @@ def _weighted_sum(gram: Any, fixed_gram: Any, a: Any, b: Any, keep: Any) -> Any:
 
 
 @compiled
-def _gather(gram: Any, intercept: Any, i: Any, columns: Any, blocks: Any) -> None:
+def _gather(gram: Any, intercept: Any, variables: Any, columns: Any, blocks: Any) -> None:
     """Pack the Gram matrices of the eight regressions, one block for each pair of environments."""
     m, n_pairs = columns.shape[1] + 1, gram.shape[1] // 2
     stride = (m + 1) * (m + 2) // 2 * WIDTH
     rows = np.empty((HALF, m + 1), dtype=np.intp)
     same = np.ones(m + 1, dtype=np.bool_)
     for lane in range(HALF):
-        rows[lane, 0], rows[lane, m] = intercept, i
+        rows[lane, 0], rows[lane, m] = intercept, variables[lane]
         for a in range(1, m):
             rows[lane, a] = columns[lane, a - 1]
+        for a in range(1, m + 1):
             same[a] = same[a] and rows[lane, a] == rows[0, a]
     k = 0
     for a in range(m + 1):
@@ -420,6 +449,18 @@ def _gather(gram: Any, intercept: Any, i: Any, columns: Any, blocks: Any) -> Non
                         blocks[place + HALF] = source[2 * pair + 1] if is_feature else 0.0
                         place += stride
             k += WIDTH
+
+
+@compiled
+def _in_lanes(values: Any, variables: Any) -> Any:
+    """Values of environments, float64 (1 or d, E), of eight variables, or one for all, as lanes."""
+    n_pairs = values.shape[1] // 2
+    lanes = np.empty(n_pairs * WIDTH)
+    for lane in range(HALF):
+        own = values[min(variables[lane], values.shape[0] - 1)]
+        for pair in range(n_pairs):
+            lanes[pair * WIDTH + lane], lanes[pair * WIDTH + HALF + lane] = own[2 * pair], own[2 * pair + 1]
+    return lanes
 
 
 @compiled
@@ -457,7 +498,7 @@ def _add_prior(joint: Any, m: Any, diagonal: Any) -> None:
 
 @compiled
 def _factorise(joint: Any, scaled: Any, m: Any, diagonal: Any) -> Any:
-    """L D Lᵀ of packed lanes, column by column; return the log determinant of the first m pivots.
+    """L D Lᵀ of packed lanes, column by column; return part of the log determinant of m pivots, and exp of the rest.
 
     ``joint`` becomes L D; ``scaled`` becomes L, with the inverse pivots in place of its unit diagonal. A pivot is at least the
     prior's share of it, which rounding could take away where columns repeat each other.
@@ -506,7 +547,7 @@ def _factorise(joint: Any, scaled: Any, m: Any, diagonal: Any) -> Any:
                 value = subtract_product(value, load(joint, row + k), load(scaled, own + k))
             store(joint, row + b, value)
             a += 1
-    return log_det + log(product)
+    return log_det, product
 
 
 @compiled
@@ -611,7 +652,8 @@ def _relearned(
         for k in range(packed):
             store(joint, k, load(blocks, pair * packed + k))
         _add_prior(joint, m, diagonal)
-        log_det = _factorise(joint, scaled, m, diagonal)
+        log_det, product = _factorise(joint, scaled, m, diagonal)
+        log_det = log_det + log(product)
         posterior_shape = shape + load(of_size[_HALF_N], pair)
         if not _same_size(of_size[_HALF_N], pair):
             log_gamma = lgamma(posterior_shape)
@@ -629,10 +671,10 @@ def _same_size(half_n: Any, pair: Any) -> Any:
 
 @compiled
 def _score_blocks(
-    data: Any, prior: Any, i: Any, blocks: Any, fixed: Any, relative: Any, sizes: Any, scores: Any, keep: Any
+    data: Any, prior: Any, variables: Any, blocks: Any, fixed: Any, relative: Any, sizes: Any, scores: Any, keep: Any
 ) -> None:
     """Scores of eight regressions from their packed Gram matrices; ``fixed`` becomes the prior and what is observational."""
-    of_size, hard, starts = data.of_size, data.hard[i], data.starts[min(i, data.starts.shape[0] - 1)]
+    of_size, hard, n_starts = data.of_size, _in_lanes(data.hard, variables), data.starts.shape[1]
     m, n_rounds = relative.shape[0] // WIDTH - 1, data.cooling.shape[0]
     packed = (m + 1) * (m + 2) // 2
     n_pairs = blocks.shape[0] // (packed * WIDTH)
@@ -658,9 +700,10 @@ def _score_blocks(
     drift, least_shape = prior.variance_drift, prior.shape + 0.5 * data.fixed_n
     large = least_shape / (1.0 + drift * least_shape) >= 8.0
     best = splat(-np.inf)
-    for start in range(starts.shape[0]):
+    for start in range(n_starts):
+        first_guesses = _in_lanes(data.starts[:, start], variables)
         for pair in range(n_pairs):
-            store(own_keep, pair, load(starts[start], pair))
+            store(own_keep, pair, load(first_guesses, pair))
         score = splat(0.0)
         for step in range(n_rounds + 1):
             # The shared posterior.
@@ -676,26 +719,28 @@ def _score_blocks(
             if is_last:
                 for k in range(packed):
                     store(joined, k, load_half(total, k))
-                log_z = lgamma(shape_n) - 0.5 * _factorise(joined, scaled, m, diagonal)
-                log_z = log_z - shape_n * log(0.5 * load(joined, packed - 1))
+                log_det, product = _factorise(joined, scaled, m, diagonal)
+                log_z = lgamma(shape_n) - 0.5 * (log_det + log(product)) - shape_n * log(0.5 * load(joined, packed - 1))
             for pair in range(n_pairs):
                 block, half_n, kept = pair * packed, load(of_size[_HALF_N], pair), load(own_keep, pair)
                 _without_and_with(total, blocks, block, kept, packed, without, joined)
                 # The shared posterior of all other environments.
-                log_det = _factorise(without, scaled, m, diagonal)
+                log_det, product = _factorise(without, scaled, m, diagonal)
                 rate_rest, shape_rest = 0.5 * load(without, packed - 1), subtract_product(shape_n, kept, half_n)
-                fresh_rate = rate_rest / shape_rest
-                fresh_term = prior.fresh_shape * log(fresh_rate)
                 _contrast(scaled, m, contrast)
                 residual_squares, residual_sum = _residuals(blocks, block, m, contrast)
                 # No target: that posterior, its variance free to drift, after the environment.
-                log_det_ratio = 0.5 * (log_det - _factorise(joined, scaled, m, diagonal))
+                log_det_joined, product_joined = _factorise(joined, scaled, m, diagonal)
+                log_det_ratio = 0.5 * (log_det - log_det_joined + log(product / product_joined))
                 share = 1.0 / (1.0 + drift * shape_rest)
                 shape_own, rate_own = shape_rest * share, rate_rest * share
                 shape_joined, rate_gone = shape_own + half_n, rate_rest - rate_own
-                log_gamma_own = lgamma_of_large(shape_own) if large else lgamma(shape_own)
-                log_gamma = (lgamma_of_large(shape_joined) if large else lgamma(shape_joined)) - log_gamma_own
-                unchanged = log_det_ratio + shape_own * log(rate_own) + log_gamma
+                log_rate, log_shape = log(rate_own), log(shape_own)
+                if large:
+                    log_gamma = lgamma_of_large(shape_joined, log(shape_joined)) - lgamma_of_large(shape_own, log_shape)
+                else:
+                    log_gamma = lgamma(shape_joined) - lgamma(shape_own)
+                unchanged = log_det_ratio + shape_own * log_rate + log_gamma
                 # Shift: the same, less a common shift, which takes share · g gᵀ off the Gram matrix, g the sums.
                 shift_share, shift_term = load(of_size[_SHIFT_SHARE], pair), load(of_size[_SHIFT_TERM], pair)
                 of_features, of_all = _sums_in_factor(scaled, blocks, block, m, solution)
@@ -706,8 +751,12 @@ def _score_blocks(
                 shift = unchanged - 0.5 * log(left_of_features) - shape_joined * log(rate_shifted) + shift_term + log_shift
                 unchanged = unchanged - shape_joined * log(rate_joined - rate_gone)
                 # Scale, and shift and scale: the residuals with a variance of their own.
-                shape_fresh, square = half_n + prior.fresh_shape, residual_sum * residual_sum
-                fresh = fresh_term + load(of_size[_FRESH_TERM], pair)
+                fresh_rate, shape_fresh, square = (
+                    rate_rest / shape_rest,
+                    half_n + prior.fresh_shape,
+                    residual_sum * residual_sum,
+                )
+                fresh = prior.fresh_shape * (log_rate - log_shape) + load(of_size[_FRESH_TERM], pair)
                 centred = subtract_product(residual_squares, square, load(of_size[_SCALE_SHARE], pair))
                 centred = maximum(centred, splat(0.0)) * 0.5 + fresh_rate
                 scale = fresh - shape_fresh * log(centred) + load(of_size[_SCALE_TERM], pair) + log_scale
@@ -715,6 +764,11 @@ def _score_blocks(
                 both = fresh - shape_fresh * log(centred) + shift_term + log_both
 
                 steady_term = load(steady, pair)
+                if not is_last and cooling == 1.0:
+                    none = unchanged + log_prior_odds
+                    against = _exp_or_huge(shift - none) + _exp_or_huge(scale - none) + _exp_or_huge(both - none)
+                    store(own_keep, pair, 1.0 / (1.0 + against + _exp_or_huge(steady_term - none)))
+                    continue
                 top = maximum(maximum(shift, scale), maximum(both, steady_term))
                 mixture = exp(shift - top) + exp(scale - top) + exp(both - top) + exp(steady_term - top)
                 if is_last:
@@ -722,14 +776,10 @@ def _score_blocks(
                     changed, smallest = 1.0 - kept, splat(1e-300)
                     own = kept * (unchanged + log_no_target - log(maximum(kept, smallest)))
                     own = own + changed * (log(mixture) + top + log_target - log(maximum(changed, smallest)))
-                    rest = lgamma(shape_rest) - 0.5 * log_det - shape_rest * log(rate_rest)
+                    rest = lgamma(shape_rest) - 0.5 * (log_det + log(product)) - shape_rest * log(rate_rest)
                     own_score = own_score + own + rest - log_z
-                elif cooling == 1.0:
-                    # A logistic function whose logarithm of the mixture cancels an exponential.
-                    against = mixture * exp(_clipped(top - unchanged - log_prior_odds))
-                    store(own_keep, pair, 1.0 / (1.0 + against))
                 else:
-                    against = exp(_clipped((log(mixture) + top - unchanged - log_prior_odds) * cooling))
+                    against = _exp_or_huge((log(mixture) + top - unchanged - log_prior_odds) * cooling)
                     store(own_keep, pair, 1.0 / (1.0 + against))
             if is_last:
                 score = plus_other_half(own_score) + log_z + known
@@ -740,9 +790,9 @@ def _score_blocks(
 
 
 @compiled
-def _clipped(x: Any) -> Any:
-    """x between -700 and 700, where its exponential is a normal number."""
-    return 0.0 - maximum(0.0 - maximum(x, splat(-700.0)), splat(-700.0))
+def _exp_or_huge(x: Any) -> Any:
+    """Exponential of the least of x and 700, which is a number."""
+    return exp(0.0 - maximum(0.0 - x, splat(-700.0)))
 
 
 @compiled

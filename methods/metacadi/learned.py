@@ -30,6 +30,7 @@ from methods.metacadi.differentiable import Adam
 from methods.metacadi.evidence import MixtureEvidence
 from methods.metacadi.joint import SMALLEST_SPREAD, HiddenUnits, JointEvidence, JointFeatures, Samples, random_units
 from methods.metacadi.model import Priors
+from methods.metacadi.parent_sets import distinct_parent_sets
 from methods.metacadi.search import GraphPosterior
 
 if TYPE_CHECKING:
@@ -65,22 +66,21 @@ class Amplitude:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ParentSets:
+class WeightedSets:
     """Parent sets of one variable, bool (m, d), and how much each counts, float64 (m,)."""
 
     parents: BoolArray
     weights: FloatArray
 
 
-def parent_sets(posterior: GraphPosterior, most: int = 4) -> list[ParentSets]:
+def parent_sets(posterior: GraphPosterior, most: int = 4) -> list[WeightedSets]:
     """Parent sets of every variable among sampled graphs by their shares, at most so many of the heaviest."""
     weights = special.softmax(posterior.log_weights)
     sets = []
-    for i in range(posterior.graph_samples.shape[2]):
-        distinct, which = np.unique(posterior.graph_samples[:, :, i], axis=0, return_inverse=True)
-        shares = np.bincount(which.reshape(-1), weights, len(distinct))
+    for of_variable in distinct_parent_sets(posterior.graph_samples):
+        shares = of_variable.shares(weights)
         heaviest = np.argsort(-shares, kind="stable")[:most]
-        sets.append(ParentSets(distinct[heaviest], shares[heaviest] / shares[heaviest].sum()))
+        sets.append(WeightedSets(of_variable.sets[heaviest], shares[heaviest] / shares[heaviest].sum()))
     return sets
 
 
@@ -162,7 +162,7 @@ def learn_units(
     observed: Observed,
     priors: Priors,
     amplitudes: Sequence[Amplitude],
-    sets: Sequence[ParentSets],
+    sets: Sequence[WeightedSets],
     start: HiddenUnits,
     *,
     rng: np.random.Generator,
@@ -181,7 +181,7 @@ def learn_units(
     priors : Priors
     amplitudes : sequence of Amplitude
         The evidence is averaged over them.
-    sets : sequence of ParentSets
+    sets : sequence of WeightedSets
         Of each variable.
     start : HiddenUnits
     rng : numpy.random.Generator
@@ -397,7 +397,7 @@ def _array(values: Tensor) -> FloatArray:
     return np.asarray(values.double().cpu().numpy())
 
 
-def _local_evidence(evidence: MixtureEvidence, sets: Sequence[ParentSets]) -> tuple[float, list[list[FloatArray]]]:
+def _local_evidence(evidence: MixtureEvidence, sets: Sequence[WeightedSets]) -> tuple[float, list[list[FloatArray]]]:
     """Weighted local evidence of all rows of toggles, and keep probabilities, one (d, 1 + E) for each parent set."""
     total = 0.0
     keep: list[list[FloatArray]] = []
@@ -412,7 +412,7 @@ def _local_evidence(evidence: MixtureEvidence, sets: Sequence[ParentSets]) -> tu
 
 
 def _draw(
-    sets: Sequence[ParentSets], keep: list[list[FloatArray]], n_toggles: int, rng: np.random.Generator
+    sets: Sequence[WeightedSets], keep: list[list[FloatArray]], n_toggles: int, rng: np.random.Generator
 ) -> tuple[Any, BoolArray, FloatArray]:
     """For each variable a parent set by weight and some of its single changes: variables, parents and keep probabilities."""
     d = len(sets)

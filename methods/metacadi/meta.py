@@ -32,6 +32,7 @@ from methods.metacadi.model import (
     split_by_knowledge,
     updated_log_evidence,
 )
+from methods.metacadi.parent_sets import distinct_parent_sets
 from methods.metacadi.targets import OfParentSets, given_a_target, share_with_a_target
 
 Mode = Literal["evidence", "episodic"]
@@ -152,13 +153,13 @@ def with_chosen_drift(
         return priors
     d = observed.n_variables
     # Those of least noise stand for all, where there are many.
-    judged = np.argsort([-evidence.score(i, graph[:, i]) for i in range(d)], kind="stable")[:MOST_PARENT_SETS]
+    judged = np.argsort(-evidence.scores(np.arange(d), graph.T), kind="stable")[:MOST_PARENT_SETS]
     parent_sets, shares = [(int(i), np.flatnonzero(graph[:, i])) for i in judged], np.full(len(judged), d / len(judged))
 
     def log_density(drift: float) -> float:
         drifting = dataclasses.replace(priors, mechanism_drift=drift)
-        densities = _log_densities(evidence, [possible], places, parent_sets, shares, drifting)
-        return max(densities.of_all(rate) for rate in rates)
+        densities = _log_densities(evidence, [possible], places, parent_sets, shares, drifting, unit_shifts=False)
+        return densities.of_all(rates)
 
     best, value = 0.0, log_density(0.0) + np.log(len(possible) * d)
     for drift in MECHANISM_DRIFTS:
@@ -171,10 +172,10 @@ def with_chosen_drift(
 def heaviest_parent_sets(graph_samples: BoolArray, weights: FloatArray) -> tuple[list[tuple[int, IntArray]], FloatArray]:
     """(variable, parents) that count, and their shares among those, which add up to one for each variable."""
     first, others = [], []
-    for i in range(graph_samples.shape[1]):
-        distinct, of_sample = np.unique(graph_samples[:, :, i], axis=0, return_inverse=True)
-        shares = np.bincount(of_sample.reshape(-1), weights, len(distinct))
-        heaviest, *rest = ((float(shares[k]), i, np.flatnonzero(distinct[k])) for k in np.argsort(-shares, kind="stable"))
+    for i, of_variable in enumerate(distinct_parent_sets(graph_samples)):
+        shares = of_variable.shares(weights)
+        by_share = np.argsort(-shares, kind="stable")
+        heaviest, *rest = ((float(shares[k]), i, np.flatnonzero(of_variable.sets[k])) for k in by_share)
         first.append(heaviest)
         others.extend(rest)
     others.sort(key=lambda x: -x[0])
@@ -197,8 +198,10 @@ class _Densities:
     ----------
     unchanged : float64 (T, B, E)
         Without a target.
-    changed : float64 (T, B, E, 5 + 2)
-        Relative to that: under each alternative, and shifted by a unit down and up.
+    changed : float64 (T, B, E, 5)
+        Relative to that: under each alternative.
+    by_units : float64 (T, B, E, 2)
+        Relative to that: shifted by a unit down and up; empty if it was not asked for.
     shares : float64 (B,)
         Of parent sets and features; they add up to one for each variable.
     interventional : bool (E,)
@@ -209,30 +212,33 @@ class _Densities:
 
     unchanged: FloatArray
     changed: FloatArray
+    by_units: FloatArray
     shares: FloatArray
     interventional: BoolArray
     priors: Priors
     n_variables: int
 
-    def of_all(self, rate: float) -> float:
-        """Log density of the first version, absolute, with targets at another rate."""
-        at_rate = dataclasses.replace(self, priors=dataclasses.replace(self.priors, target=rate))
-        return float(self.shares @ self.unchanged[0].sum(axis=1) + at_rate.under_weights(self.priors.log_weights)[0][0])
+    def of_all(self, rates: Sequence[float]) -> float:
+        """Log density of the first version, absolute, with targets at the best of other rates."""
+        odds = _log_sum_of_last(self.changed[:1] + self.priors.log_weights)
+        best = max(float(self._of_odds(odds, rate)[0][0]) for rate in rates)
+        return float(self.shares @ self.unchanged[0].sum(axis=1)) + best
 
     def under_weights(self, log_weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Log density of each version, float64 (T,), and its gradient, float64 (T, 5)."""
         normalised = special.log_softmax(log_weights)
-        of_kinds = self.changed[..., :-2] + normalised
-        odds = special.logsumexp(of_kinds, axis=-1)
-        value, slope = self._of_odds(odds)
+        of_kinds = self.changed + normalised
+        odds = _log_sum_of_last(of_kinds)
+        value, slope = self._of_odds(odds, self.priors.target)
         of_target = np.einsum("tbe,tbea->ta", slope, np.exp(of_kinds - odds[..., None]))
         return value, of_target - of_target.sum(axis=1, keepdims=True) * np.exp(normalised)
 
     def under_unit_shifts(self, log_weights: FloatArray, down: float, up: float) -> float:
         """Log density of the first version with such shares of unit shifts."""
-        of_any_kind = special.logsumexp(self.changed[:1, ..., :-2] + log_weights, axis=-1)
-        by_down, by_up = self.changed[:1, ..., -2], self.changed[:1, ..., -1]
-        return float(self._of_odds(log_with_shifts(of_any_kind, by_down, by_up, down, up))[0][0])
+        of_any_kind = _log_sum_of_last(self.changed[:1] + log_weights)
+        by_down, by_up = self.by_units[:1, ..., 0], self.by_units[:1, ..., 1]
+        odds = log_with_shifts(of_any_kind, by_down, by_up, down, up)
+        return float(self._of_odds(odds, self.priors.target)[0][0])
 
     def best_weights(self, default: FloatArray, free: BoolArray) -> FloatArray:
         """Log weights that maximise the density, or the mean density of query samples given supports."""
@@ -247,9 +253,8 @@ class _Densities:
         change = optimize.minimize(loss, np.zeros(len(default)), jac=True, method="L-BFGS-B", bounds=bounds).x
         return np.asarray(default + change)
 
-    def _of_odds(self, odds: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _of_odds(self, odds: FloatArray, rate: float) -> tuple[FloatArray, FloatArray]:
         """Log density given log odds of targets, float64 (T, B, E); float64 (T,), and its gradient (T, B, E)."""
-        rate = self.priors.target
         mixed = np.logaddexp(np.log1p(-rate), np.log(rate) + odds)
         total = np.einsum("b,tbe->te", self.shares, mixed)
         slope = self.shares[:, None] * special.expit(odds + special.logit(rate))
@@ -266,6 +271,8 @@ def _log_densities(
     parent_sets: Sequence[tuple[int, IntArray]],
     shares: FloatArray,
     priors: Priors,
+    *,
+    unit_shifts: bool = True,
 ) -> _Densities:
     """Of parts of environments, all their samples first, which stand at ``places`` (E,) among all environments."""
     summaries = [[component.features.summary(part) for part in parts] for component in evidence.components]
@@ -281,11 +288,22 @@ def _log_densities(
             keep = 1.0 - component.target_probability(i, parents)[places]
             mechanism = _Mechanism(i, members, shared, keep, share * probability[c] / probability[counting].sum())
             alike.setdefault((int(c), len(members), shared.prior.precision.tobytes()), []).append(mechanism)
-    of_groups = [_of_group(group, summaries[c], evidence.components[c].priors, priors) for (c, *_), group in alike.items()]
+    of_groups = [
+        _of_group(group, summaries[c], evidence.components[c].priors, priors, unit_shifts=unit_shifts)
+        for (c, *_), group in alike.items()
+    ]
     tables, interventional = np.concatenate(of_groups, axis=1), known_interventional(parts[0])
     unchanged, changed = tables[..., 0], tables[..., 1:] - tables[..., :1]
     found_shares = np.array([mechanism.share for group in alike.values() for mechanism in group])
-    return _Densities(unchanged, changed, found_shares, interventional, priors, evidence.n_variables)
+    n_kinds = len(ALTERNATIVES)
+    of_kinds, by_units = changed[..., :n_kinds], changed[..., n_kinds:]
+    return _Densities(unchanged, of_kinds, by_units, found_shares, interventional, priors, evidence.n_variables)
+
+
+def _log_sum_of_last(terms: FloatArray) -> FloatArray:
+    """log Σ exp over the last axis, where some term is finite."""
+    top = terms.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(terms - top).sum(axis=-1)) + top[..., 0])
 
 
 class _Mechanism(NamedTuple):
@@ -298,8 +316,13 @@ class _Mechanism(NamedTuple):
     share: float
 
 
-def _of_group(group: Sequence[_Mechanism], summaries: Sequence[Summary], own: Priors, priors: Priors) -> FloatArray:
-    """Of B mechanisms that have one prior, float64 (T, B, E, 1 + 5 + 2): without a target, under each alternative, shifted."""
+def _of_group(
+    group: Sequence[_Mechanism], summaries: Sequence[Summary], own: Priors, priors: Priors, *, unit_shifts: bool
+) -> FloatArray:
+    """Of B mechanisms that have one prior, float64 (T, B, E, 1 + 5 + 2): without a target, under each alternative, shifted.
+
+    The last two only if they are asked for.
+    """
     grams = np.stack([[summary.regression(m.variable, m.parents) for m in group] for summary in summaries])
     n_samples = np.stack([summary.n_samples for summary in summaries])
     keep = np.stack([m.keep for m in group])
@@ -310,11 +333,12 @@ def _of_group(group: Sequence[_Mechanism], summaries: Sequence[Summary], own: Pr
         n_samples=np.array([[m.shared.n_samples] for m in group]),
     )
     rest = all_others(shared, keep, grams[0], n_samples[0], own)
-    table = np.empty((*grams.shape[:3], 1 + len(ALTERNATIVES) + 2))
+    directions, n_first = (-1.0, 1.0) if unit_shifts else (), 1 + len(ALTERNATIVES)
+    table = np.empty((*grams.shape[:3], n_first + len(directions)))
     for of_part, part, n in zip(table, grams, n_samples, strict=True):
         of_part[..., 0] = updated_log_evidence(part, n, rest, priors)
-        of_part[..., 1:-2] = np.moveaxis(log_alternatives(part, n, rest, priors), 0, -1)
-        for k, direction in ((-2, -1.0), (-1, 1.0)):
+        of_part[..., 1:n_first] = np.moveaxis(log_alternatives(part, n, rest, priors), 0, -1)
+        for k, direction in enumerate(directions, n_first):
             of_part[..., k] = log_unit_shift(part, n, rest, priors, direction)
     return table
 

@@ -374,7 +374,7 @@ class MetaCaDI(Method):
         tolerance: float | None = None,
     ) -> GraphPosterior:
         if told is not None:
-            return GraphPosterior(told[None], np.zeros(1), told, _score(evidence, told), False, None)
+            return GraphPosterior(told[None], np.zeros(1), told, evidence.of_graph(told), False, None)
         if self.engine == "differentiable":
             return differentiable.sample_graphs(
                 Memoised(evidence),
@@ -464,10 +464,6 @@ def _prepared(observed: Observed, scaling: Scaling) -> Observed:
     if len(environments) == 1:
         environments = [dataclasses.replace(environments[0], is_observational=True)]
     return dataclasses.replace(observed, environments=tuple(environments))
-
-
-def _score(evidence: MixtureEvidence, graph: BoolArray) -> float:
-    return sum(evidence.score(i, graph[:, i]) for i in range(evidence.n_variables))
 
 
 class FittedMetaCaDI(Fitted):

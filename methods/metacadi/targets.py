@@ -56,7 +56,7 @@ def averaged_targets(probability: Sequence[OfParentSets], weights: FloatArray, i
     """
     log_none = np.zeros((len(weights), len(interventional)))
     for p in probability:
-        log_none += np.log1p(-np.minimum(p.of_samples(), 1.0 - _LEAST_SHARE))
+        log_none += OfParentSets(np.log1p(-np.minimum(p.values, 1.0 - _LEAST_SHARE)), p.of_sample).of_samples()
     some = np.where(interventional, np.maximum(-np.expm1(log_none), _LEAST), 1.0)
     shares = weights[:, None] / some
     averaged = np.empty((len(interventional), len(probability)))
@@ -86,7 +86,7 @@ def chosen_rate(
     def log_evidence(rate: float) -> float:
         total = np.zeros((len(weights), len(interventional)))
         for odds in log_odds:
-            total += np.logaddexp(np.log1p(-rate), np.log(rate) + odds.of_samples())
+            total += OfParentSets(np.logaddexp(np.log1p(-rate), np.log(rate) + odds.values), odds.of_sample).of_samples()
         total[:, interventional] = given_a_target(total[:, interventional], rate, len(log_odds))
         return float(weights @ total.sum(axis=1))
 

@@ -38,7 +38,7 @@ def mechanisms():
 
 def of(mechanisms, i):
     """Shared mechanism given the parents in the chain."""
-    return mechanisms[i].of_parent_set[0][0]
+    return mechanisms[i].of_parent_set[mechanisms[i].of_sample[0]][0]
 
 
 def loss_of(mechanisms, i, samples):

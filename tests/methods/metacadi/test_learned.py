@@ -13,7 +13,7 @@ from methods.metacadi.learned import (
     ROUGHLY,
     Amplitude,
     ClosedForm,
-    ParentSets,
+    WeightedSets,
     fit_learned,
     joint_mixture,
     learn_units,
@@ -44,7 +44,7 @@ def draw(seed, sizes=(120, 30, 30, 30), d=4):
 
 def sets_of(*parents, d=4):
     """One parent set for each variable, from lists."""
-    return [ParentSets(np.isin(np.arange(d), p)[None], np.ones(1)) for p in parents]
+    return [WeightedSets(np.isin(np.arange(d), p)[None], np.ones(1)) for p in parents]
 
 
 TRUE_SETS = sets_of([], [], [0, 1], [0, 1])
@@ -115,7 +115,7 @@ def value(observed, units, i, parents):
 def test_learning_raises_the_evidence_of_what_it_has_not_seen():
     """The parents of a variable that took no part, and those of fresh samples, gain 20 nats and more."""
     observed, fresh = draw(0), draw(1)
-    sets = [*TRUE_SETS[:3], ParentSets(np.zeros((0, 4), dtype=bool), np.zeros(0))]
+    sets = [*TRUE_SETS[:3], WeightedSets(np.zeros((0, 4), dtype=bool), np.zeros(0))]
     start, units = learn(observed, sets, n_steps=50)
     for data, i in ((observed, 2), (observed, 3), (fresh, 2), (fresh, 3)):
         assert value(data, units, i, [0, 1]) > value(data, start, i, [0, 1]) + 20
