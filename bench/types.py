@@ -79,6 +79,12 @@ def _permuted_columns(value: Any, order: npt.NDArray[np.intp]) -> Any:
     return None if value is None else value[:, order]
 
 
+def _index(target: Any) -> int:
+    if isinstance(target, bool | np.bool_) or not isinstance(target, int | np.integer):
+        raise InputError(f"targets must be numbers of variables, as np.flatnonzero gives them, got {target!r}")
+    return int(target)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Environment(_Frozen):
     """Samples of one environment.
@@ -95,7 +101,8 @@ class Environment(_Frozen):
     Raises
     ------
     InputError
-        If X is not a finite (n, d) array with n, d >= 1, or a target is not a variable.
+        If X is not a finite (n, d) array with n, d >= 1, or a target is not the number of a variable (a mask is refused: its
+        places would be taken for variables 0 and 1).
 
     Examples
     --------
@@ -117,7 +124,7 @@ class Environment(_Frozen):
         if not np.isfinite(X).all():
             where = ", ".join(str(c) for c in np.flatnonzero(~np.isfinite(X).all(axis=0))[:5])
             raise InputError(f"X must be finite, got NaN or infinity in column(s) {where}")
-        targets = None if self.targets is None else frozenset(int(t) for t in self.targets)
+        targets = None if self.targets is None else frozenset(map(_index, self.targets))
         if targets is not None and any(not 0 <= t < X.shape[1] for t in targets):
             raise InputError(f"targets must be variables 0 to {X.shape[1] - 1}, got {sorted(targets)}")
         _set(self, X=X, targets=targets)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -163,7 +164,9 @@ def _fix_layout(figure: Figure) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    # No engine at all, not one that does nothing: with any, saving draws the figure twice.
+    with matplotlib.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        figure.set_layout_engine(None)
     for axes in figure.axes:
         left, bottom, width, height = (round(x, 5) for x in axes.get_position(original=True).bounds)
         axes.set_position((left, bottom, width, height))

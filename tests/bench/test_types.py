@@ -154,6 +154,8 @@ def test_the_fingerprint_tells_unknown_from_absent():
         (lambda: Environment(np.zeros((0, 2))), "at least one sample"),
         (lambda: Environment(np.array([[1.0, np.nan]])), "column.* 1"),
         (lambda: Environment(np.zeros((2, 2)), targets=frozenset({2})), "0 to 1"),
+        (lambda: Environment(np.zeros((2, 2)), targets=np.array([False, True])), "np.flatnonzero gives them, got .*False"),
+        (lambda: Environment(np.zeros((2, 2)), targets=[0.5]), "numbers of variables, .* got 0.5"),
         (lambda: Environment([["a"]]), "float64"),
         (lambda: Observed(()), "at least one environment"),
         (lambda: Observed((Environment(np.zeros((1, 2))),), np.zeros((3, 3))), r"graph must have shape \(2, 2\), got \(3, 3\)"),
