@@ -72,6 +72,10 @@ class Gates:
         soft = (logits[:, None, :] + uniform.logit()).sigmoid()
         return (soft > 0.5).to(soft.dtype) + soft - soft.detach()
 
+    def likely_parents(self) -> Tensor:
+        """Gates above one half, tensor (d, d), as 0 or 1; entry (j, i) says whether i is a parent of j."""
+        return (self.edge_probability().T > 0.5).to(self.edge_logits.dtype)
+
     def clamp(self) -> None:
         """Bring the logits back between their bounds."""
         self.edge_logits.data.clamp_(SMALLEST_EDGE_LOGIT, LARGEST_EDGE_LOGIT)
@@ -83,11 +87,10 @@ class Gates:
         self.target_logits.data.fill_(target_logit)
 
     def keep_to(self, order: IntArray) -> None:
-        """Close every gate against the order for good, and let the others and the targets start anew."""
+        """Close every gate against the order for good."""
         import torch
 
         self.closed = torch.tensor(~follows(order))
-        self.start(EDGE_RESTART, TARGET_RESTART)
 
     def _edge_logits(self) -> Tensor:
         import torch

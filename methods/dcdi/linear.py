@@ -72,6 +72,10 @@ class LinearConditionals:
         own = self._own(ridge) if self.imperfect else self.root
         return (kept * shared + target * self.shares[:, None] * own).sum()
 
+    def at_rest(self, gates: Gates) -> Tensor:
+        """As it is: no gate is drawn."""
+        return self.negative_log_likelihood(gates)
+
     def _own(self, ridge: Tensor) -> Tensor:
         """Of each variable as a target of each environment, tensor (E, d)."""
         import torch

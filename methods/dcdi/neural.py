@@ -81,6 +81,18 @@ class NeuralConditionals:
         target = gates.target_probability()[self.environment[batch]].T
         return ((1.0 - target) * shared + target * own).sum(dim=0).mean()
 
+    def at_rest(self, gates: Gates) -> Tensor:
+        """Of all samples, with the gates above one half open."""
+        import torch
+
+        with torch.no_grad():
+            total = torch.zeros(())
+            for batch in torch.split(torch.arange(len(self.X)), self.batch_size):
+                shared, own = self.of(batch, gates.likely_parents()[:, None, :].expand(-1, len(batch), -1))
+                target = gates.target_probability()[self.environment[batch]].T
+                total += ((1.0 - target) * shared + target * own).sum()
+        return total / len(self.X)
+
     def of(self, batch: Tensor, parents: Tensor) -> tuple[Tensor, Tensor]:
         """Negative log densities of the variables of some samples, as no targets and as targets.
 

@@ -7,8 +7,9 @@ Minimised is
 with h the cyclicity of the edge gates. Steps come in windows. Where the mean objective of a window is hardly below that of
 the one before, gamma grows by mu h, and mu by a factor unless h has fallen by a tenth since last time.
 
-Once h is nearly zero, the gates have an order. Those against it are closed for good, the constraint is dropped, and the others
-and the targets start anew: what the multipliers and a wrong target had closed on the way may open again.
+Once h is nearly zero, the gates have an order. Those against it are closed for good and the constraint is dropped. Conditionals
+with weights first learn with all other gates open; then these and the targets start anew: what the multipliers, a wrong target
+or a conditional that had not learned yet had closed on the way may open again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from bench.graphs import IntArray
 from bench.types import BoolArray, Budget, FloatArray
 from methods.dcdi.acyclicity import cyclicity, follows, strongest_order
-from methods.dcdi.gates import Gates
+from methods.dcdi.gates import EDGE_RESTART, LARGEST_EDGE_LOGIT, TARGET_RESTART, Gates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,8 @@ class Conditionals(Protocol):
     def parameters(self) -> list[Tensor]: ...
 
     def negative_log_likelihood(self, gates: Gates) -> Tensor: ...
+
+    def at_rest(self, gates: Gates) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,10 @@ class Schedule:
         Steps before mu may grow.
     window : int
         Steps between two looks at the objective.
+    opened : int
+        Steps that weights get, once the order is fixed, with every gate open that follows it.
     settle : int
-        Steps that the gates get, at least, once the order is fixed; meanwhile the learning rate of weights falls.
+        Steps that the gates get, at least, from then on; meanwhile the learning rate of weights falls.
     gate_rate, weight_rate : float
         Learning rates.
     growth : float
@@ -65,6 +70,7 @@ class Schedule:
     penalty: float
     warm_up: int
     window: int
+    opened: int
     settle: int
     gate_rate: float
     weight_rate: float
@@ -91,7 +97,7 @@ class Outcome:
     target_probability : float64 (E, d)
     graph : bool (d, d)
     objective : float
-        Mean of the last window; infinite where the gates never had an order.
+        Of all samples, gates at rest; infinite where the gates never had an order.
     converged : bool
         The gates became acyclic, and came to rest given their order, before the steps were spent.
     cut_short : bool
@@ -152,6 +158,9 @@ class Training:
         order = strongest_order(_array(self.gates.edge_probability()))
         settled = acyclic and self._settle(order)
         edge_probability = _array(self.gates.edge_probability())
+        if acyclic:
+            # Not the mean of a window: one sample that loses a parent of a mechanism of little noise costs more than the rest.
+            self.objective = self._objective(self.conditionals.at_rest(self.gates)).item()
         return Outcome(
             edge_probability=edge_probability,
             target_probability=_array(self.gates.target_probability()),
@@ -184,20 +193,25 @@ class Training:
         """Whether the gates came to rest, given the order."""
         self.gates.keep_to(order)
         self.multiplier = self.penalty = 0.0
-        schedule, since = self.schedule, self.n_steps
+        schedule, last = self.schedule, np.inf
+        self.gates.start(LARGEST_EDGE_LOGIT, schedule.target_start)
+        for _ in self._windows(schedule.opened, gates_learn=False):
+            pass
+        self.gates.start(EDGE_RESTART, TARGET_RESTART)
+        since = self.n_steps
         for objective in self._windows(schedule.settle + LAST_WINDOWS * schedule.window, falling=True):
-            at_rest, self.objective = objective > self.objective - schedule.tolerance, objective
+            at_rest, last = objective > last - schedule.tolerance, objective
             if at_rest and self.n_steps > since + schedule.settle:
                 return True
         return False
 
-    def _windows(self, n_steps: int, *, falling: bool = False) -> Iterator[float]:
+    def _windows(self, n_steps: int, *, falling: bool = False, gates_learn: bool = True) -> Iterator[float]:
         """Mean objective of each window of steps, until the steps or the budget are spent; weights may learn ever slower."""
         import torch
 
         gates = [g for g in (self.gates.edge_logits, self.gates.target_logits) if g.requires_grad]
         rates = self.schedule
-        groups = [{"params": gates, "lr": rates.gate_rate, "eps": 1e-14}]
+        groups = [{"params": gates, "lr": rates.gate_rate if gates_learn else 0.0, "eps": 1e-14}]
         if weights := self.conditionals.parameters():
             groups.append({"params": weights, "lr": rates.weight_rate, "eps": 1e-8})
         optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
@@ -208,7 +222,7 @@ class Training:
             if falling and weights:
                 optimiser.param_groups[1]["lr"] = rates.weight_rate * max(LAST_RATE, 1.0 - step / rates.settle)
             optimiser.zero_grad()
-            objective = self._objective()
+            objective = self._objective(self.conditionals.negative_log_likelihood(self.gates))
             torch.autograd.backward(objective)
             optimiser.step()
             self.gates.clamp()
@@ -219,9 +233,9 @@ class Training:
                 yield float(np.mean(objectives))
                 objectives = []
 
-    def _objective(self) -> Tensor:
+    def _objective(self, objective: Tensor) -> Tensor:
+        """With the prices of gates, and of their cyclicity, on the negative log-likelihood."""
         edges, targets = self.gates.edge_probability(), self.gates.target_probability()
-        objective = self.conditionals.negative_log_likelihood(self.gates)
         objective = objective + self.sparsity.edge * edges.sum() + self.sparsity.target * targets.sum()
         if self.penalty > 0.0:
             violation = cyclicity(edges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import sys
@@ -21,8 +22,10 @@ from methods.dcdi.acyclicity import cyclicity, follows, strongest_order
 from methods.dcdi.densities import FLOW_PARAMETERS, gaussian, sigmoidal_flow
 from methods.dcdi.gates import Gates
 from methods.dcdi.linear import LinearConditionals
+from methods.dcdi.method import NEURAL as NEURAL_SCHEDULE
 from methods.dcdi.neural import NeuralConditionals
 from methods.dcdi.samples import Samples
+from methods.dcdi.training import Sparsity, Training
 
 # 0 -> 1 -> 2 <- 3
 DAG = np.zeros((4, 4), dtype=bool)
@@ -114,13 +117,17 @@ def test_an_acyclic_graph_follows_the_order_of_its_gates():
     assert follows(strongest_order(P))[DAG].all()
 
 
-def test_gates_against_a_given_order_stay_closed_and_all_others_start_anew():
+def test_gates_against_a_given_order_stay_closed_however_the_others_start():
     gates = a_gates(problem(SINGLE, n=5), np.where(DAG, 0.9, 0.2), np.full((5, 4), 0.9))
     order = np.array([2, 0, 3, 1])
     gates.keep_to(order)
     P = gates.edge_probability().detach().numpy()
     np.testing.assert_array_equal(P > 0, follows(order))
-    assert (P[follows(order)] > 0.5).all()
+    assert (P[DAG & follows(order)] > 0.8).all()
+    gates.start(2.0, -3.0)
+    P = gates.edge_probability().detach().numpy()
+    np.testing.assert_array_equal(P > 0.5, follows(order))
+    np.testing.assert_array_equal(P > 0, follows(order))
     assert (gates.target_probability() < 0.5).all()
 
 
@@ -225,6 +232,41 @@ def test_a_target_counts_by_its_own_density_and_any_other_by_the_shared_one():
         is_target = (target > 0.5)[samples.environment].T
         wanted = np.where(is_target, own.detach().numpy(), shared.detach().numpy()).sum(axis=0).mean()
         assert value == pytest.approx(wanted, abs=1e-4)
+
+
+def test_at_rest_all_samples_count_and_likely_gates_are_open():
+    observed = problem(SINGLE, n=6)
+    samples, conditionals = _neural(observed)
+    conditionals.batch_size = 4
+    target = np.random.default_rng(0).uniform(size=(5, 4)) * matrix(SINGLE).any(axis=1, keepdims=True)
+    gates = a_gates(observed, np.where(DAG, 0.6, 0.4), target, "float32")
+    shared, own = conditionals.of(torch.arange(len(samples.X)), torch.tensor(DAG.T[:, None, :]).float())
+    share = target[samples.environment].T
+    wanted = ((1 - share) * shared.detach().numpy() + share * own.detach().numpy()).sum(axis=0).mean()
+    assert conditionals.at_rest(gates).item() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_weights_learn_alone_at_first_once_an_order_is_fixed():
+    """With every gate open that follows it; then the gates start where they are told to."""
+    observed = problem(SINGLE, n=6)
+    _, conditionals = _neural(observed)
+    gates, before = a_gates(observed, precision="float32"), conditionals.weights[0].detach().clone()
+    schedule = dataclasses.replace(NEURAL_SCHEDULE, window=5, opened=10, settle=5)
+    seen = []
+
+    class Watched(Training):
+        def _windows(self, n_steps, **kwargs):
+            for objective in super()._windows(n_steps, **kwargs):
+                seen.append(gates.edge_probability().detach().numpy())
+                yield objective
+
+    Watched(conditionals, gates, Sparsity(0.01, 0.01), schedule, 100, Budget())._settle(np.arange(4))
+    follows_order = follows(np.arange(4))
+    for P in seen[:2]:
+        assert (P[follows_order] > 0.9999).all()
+        assert not P[~follows_order].any()
+    assert (np.abs(seen[2][follows_order] - 0.88) < 0.02).all()
+    assert (conditionals.weights[0] != before).any()
 
 
 @pytest.mark.parametrize("imperfect", [False, True])
