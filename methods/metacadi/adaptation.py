@@ -17,7 +17,7 @@ from bench.types import BoolArray, Environment, FloatArray
 from methods.metacadi.evidence import Features, MixtureEvidence
 from methods.metacadi.model import IntArray, Posterior, Priors, log_of_target, log_sum, updated_log_evidence
 from methods.metacadi.parent_sets import ParentSets, distinct_parent_sets
-from methods.metacadi.targets import OfParentSets, averaged_targets
+from methods.metacadi.targets import OfParentSets, averaged_targets, probability_of
 
 NEGLIGIBLE = 1e-4
 """Posterior probability of a kind of features below which a mechanism does without it."""
@@ -54,14 +54,14 @@ class Mechanisms:
         One or several, of different features, for each of m parent sets.
     of_sample : int (S,)
         Which parent set each sample has.
-    target_probability : float64 (m, E)
-        In the environments of the fit, given each parent set and averaged over features.
+    keep_probability : float64 (m, E)
+        That the variable is no target in the environments of the fit, given each parent set and averaged over features.
     """
 
     variable: int
     of_parent_set: tuple[tuple[SharedMechanism, ...], ...]
     of_sample: IntArray
-    target_probability: FloatArray
+    keep_probability: FloatArray
 
 
 def sampled_mechanisms(evidence: MixtureEvidence, graph_samples: BoolArray) -> tuple[Mechanisms, ...]:
@@ -88,8 +88,8 @@ def _mechanisms(evidence: MixtureEvidence, i: int, parents: ParentSets) -> Mecha
         of_parent_set.append(
             tuple(SharedMechanism(np.flatnonzero(p), c, weight, e.shared_mechanism(i, p)) for c, e, weight in components)
         )
-    targets = np.stack([evidence.target_probability(i, p) for p in parents.sets])
-    return Mechanisms(i, tuple(of_parent_set), parents.of_sample, targets)
+    keep = np.stack([evidence.keep_probability(i, p) for p in parents.sets])
+    return Mechanisms(i, tuple(of_parent_set), parents.of_sample, keep)
 
 
 LogOdds = Callable[[FloatArray, FloatArray, Posterior, Priors], FloatArray]
@@ -133,7 +133,7 @@ def adapted_targets(
                 summary = summaries[mechanism.component]
                 grams = summary.regression(m.variable, mechanism.parents)
                 odds = log_odds(grams, summary.n_samples, mechanism.posterior, priors)
-                value += mechanism.weight * special.expit(odds + special.logit(priors.target))
+                value += mechanism.weight * probability_of(odds + special.logit(priors.target))
         probability.append(OfParentSets(values, m.of_sample))
     return averaged_targets(probability, weights, known_interventional(environments))
 

@@ -118,8 +118,8 @@ class LocalEvidence(LocalScores, Protocol):
     def under(self, priors: Priors) -> LocalEvidence:
         """The same under the alternatives of other priors."""
 
-    def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
-        """Probability that i is a target in each environment given its parents, float64 (E,)."""
+    def keep_probability(self, i: int, parents: BoolArray) -> FloatArray:
+        """Probability that i follows its shared mechanism in each environment given its parents, float64 (E,)."""
 
     def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
         """Posterior of the shared mechanism of i given its parents, each environment weighted by its r."""
@@ -236,11 +236,18 @@ class Evidence:
         """s(i, parents)."""
         return self._of(i, parents)[0]
 
+    def keep_probability(self, i: int, parents: BoolArray) -> FloatArray:
+        """Probability that i follows its shared mechanism in each environment given its parents, float64 (E,).
+
+        Above 0, however sure a target is.
+        """
+        probability = np.ones(self.n_environments)
+        probability[self._places] = self._keep_probability(i, parents)
+        return probability
+
     def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
         """Probability that i is a target in each environment given its parents, float64 (E,)."""
-        probability = np.zeros(self.n_environments)
-        probability[self._places] = 1.0 - self._keep_probability(i, parents)
-        return probability
+        return 1.0 - self.keep_probability(i, parents)
 
     def shared_mechanism(self, i: int, parents: BoolArray) -> Posterior:
         """Posterior of the shared mechanism of i given its parents, each environment weighted by its r."""
@@ -433,12 +440,16 @@ class MixtureEvidence:
             return np.ones(1)
         return np.asarray(special.softmax([c.score(i, parents) for c in self.components]))
 
+    def keep_probability(self, i: int, parents: BoolArray) -> FloatArray:
+        """Probability that i follows its shared mechanism in each environment given its parents, float64 (E,)."""
+        if self._constant[i]:
+            return np.ones(self.n_environments)
+        of_component = np.stack([c.keep_probability(i, parents) for c in self.components])
+        return np.minimum(self.weights(i, parents) @ of_component, 1.0)
+
     def target_probability(self, i: int, parents: BoolArray) -> FloatArray:
         """Probability that i is a target in each environment given its parents, float64 (E,)."""
-        if self._constant[i]:
-            return np.zeros(self.n_environments)
-        of_component = np.stack([c.target_probability(i, parents) for c in self.components])
-        return np.asarray(self.weights(i, parents) @ of_component)
+        return 1.0 - self.keep_probability(i, parents)
 
     def _barred(self, i: int) -> BoolArray:
         """What can be no parent of i since one of the two is constant, bool (d,)."""

@@ -285,7 +285,7 @@ def _log_densities(
         for c in np.flatnonzero(counting):
             component = evidence.components[c]
             shared = component.shared_mechanism(i, parents)
-            keep = 1.0 - component.target_probability(i, parents)[places]
+            keep = component.keep_probability(i, parents)[places]
             mechanism = _Mechanism(i, members, shared, keep, share * probability[c] / probability[counting].sum())
             alike.setdefault((int(c), len(members), shared.prior.precision.tobytes()), []).append(mechanism)
     of_groups = [
@@ -372,7 +372,7 @@ def log_odds_in_fit(
                 component, summary = evidence.components[mechanism.component], summaries[mechanism.component]
                 parents = np.isin(np.arange(observed.n_variables), mechanism.parents)
                 grams = summary.regression(m.variable, mechanism.parents)
-                keep = 1.0 - component.target_probability(m.variable, parents)[places]
+                keep = component.keep_probability(m.variable, parents)[places]
                 rest = all_others(mechanism.posterior, keep, grams, summary.n_samples, component.priors)
                 odds = log_odds_in_closed_form(grams, summary.n_samples, rest, priors)
                 of_features.append(np.log(mechanism.weight) + odds)

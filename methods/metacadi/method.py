@@ -35,7 +35,7 @@ from methods.metacadi.model import WEIGHTS, Priors, split_by_knowledge
 from methods.metacadi.probe import curved_candidates, promise
 from methods.metacadi.scaling import Scaling
 from methods.metacadi.search import GraphPosterior, Searched
-from methods.metacadi.targets import OfParentSets, averaged_targets, chosen_rate, log_odds_of
+from methods.metacadi.targets import OfParentSets, averaged_targets, chosen_rate, log_odds_of, probability_of
 
 Engine = Literal["structure_mcmc", "differentiable"]
 FeatureKind = Literal["auto", "linear", "smooth", "random", "learned"]
@@ -250,7 +250,7 @@ class MetaCaDI(Method):
             mechanisms = sampled_mechanisms(of_kinds, graphs)
             if learned.mechanism_drift or learned.down or learned.up:
                 return mechanisms, log_odds_in_fit(of_kinds, observed, mechanisms, learned)
-            return mechanisms, [OfParentSets(log_odds_of(m.target_probability, priors.target), m.of_sample) for m in mechanisms]
+            return mechanisms, [OfParentSets(log_odds_of(m.keep_probability, priors.target), m.of_sample) for m in mechanisms]
 
         def at_best_rate(learned: Priors, odds: list[OfParentSets]) -> Priors:
             return dataclasses.replace(learned, target=chosen_rate(odds, weights, interventional, rates))
@@ -267,7 +267,7 @@ class MetaCaDI(Method):
                 learned = dataclasses.replace(of_kinds, target=priors.target)
                 mechanisms, odds = judged(learned)
         priors = at_best_rate(learned, odds)
-        probability = [OfParentSets(special.expit(o.values + special.logit(priors.target)), o.of_sample) for o in odds]
+        probability = [OfParentSets(probability_of(o.values + special.logit(priors.target)), o.of_sample) for o in odds]
         targets = averaged_targets(probability, weights, interventional)
         targets[[bool(e.is_observational) for e in observed.environments]] = 0.0
         return priors, mechanisms, targets

@@ -71,9 +71,9 @@ def test_targets_of_the_fit_are_those_of_each_parent_set(samples, evidence):
     for i, m in enumerate(mechanisms):
         of_graph = [1 - reference_shared(samples, i, parents_of(graph, i))[1] for graph in (CHAIN, EMPTY)]
         for place, graph in enumerate((0, 1)):
-            assert m.target_probability[m.of_sample[place], 1:] == pytest.approx(of_graph[graph], abs=1e-8)
-        assert (m.target_probability[:, 0] == 0.0).all()
-    assert mechanisms[1].target_probability[0, 2] > 0.9
+            assert 1 - m.keep_probability[m.of_sample[place], 1:] == pytest.approx(of_graph[graph], abs=1e-8)
+        assert (m.keep_probability[:, 0] == 1.0).all()
+    assert mechanisms[1].keep_probability[0, 2] < 0.1
 
 
 @pytest.mark.parametrize("n", [1, 3, 10])

@@ -169,7 +169,7 @@ def test_log_odds_are_those_of_compiled_code_where_nothing_was_learned(bases, ma
     mechanisms = sampled_mechanisms(evidence, graph[None])
     found = log_odds_in_fit(evidence, observed, mechanisms, Priors())
     for odds, m in zip(found, mechanisms, strict=True):
-        wanted = log_odds_of(m.target_probability[:, 1:], 0.1)
+        wanted = log_odds_of(m.keep_probability[:, 1:], 0.1)
         np.testing.assert_allclose(np.minimum(odds.values[:, 1:], 30), np.minimum(wanted, 30), rtol=margin, atol=0.02)
         assert odds.values[0, 0] == -np.inf
 
