@@ -751,11 +751,8 @@ def _score_blocks(
                 shift = unchanged - 0.5 * log(left_of_features) - shape_joined * log(rate_shifted) + shift_term + log_shift
                 unchanged = unchanged - shape_joined * log(rate_joined - rate_gone)
                 # Scale, and shift and scale: the residuals with a variance of their own.
-                fresh_rate, shape_fresh, square = (
-                    rate_rest / shape_rest,
-                    half_n + prior.fresh_shape,
-                    residual_sum * residual_sum,
-                )
+                fresh_rate, square = rate_rest / shape_rest, residual_sum * residual_sum
+                shape_fresh = half_n + prior.fresh_shape
                 fresh = prior.fresh_shape * (log_rate - log_shape) + load(of_size[_FRESH_TERM], pair)
                 centred = subtract_product(residual_squares, square, load(of_size[_SCALE_SHARE], pair))
                 centred = maximum(centred, splat(0.0)) * 0.5 + fresh_rate
@@ -765,6 +762,7 @@ def _score_blocks(
 
                 steady_term = load(steady, pair)
                 if not is_last and cooling == 1.0:
+                    # Without the logarithm of the mixture, since an exponential would follow.
                     none = unchanged + log_prior_odds
                     against = _exp_or_huge(shift - none) + _exp_or_huge(scale - none) + _exp_or_huge(both - none)
                     store(own_keep, pair, 1.0 / (1.0 + against + _exp_or_huge(steady_term - none)))

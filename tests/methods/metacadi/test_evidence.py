@@ -88,14 +88,43 @@ def test_fast_evidence_is_the_reference(observed):
         assert gains[i] == -np.inf
         wanted, kept = local_evidence(fixed, possible, i, np.flatnonzero(parents), PRIORS, first_guesses)
         assert own == pytest.approx(wanted, abs=1e-8)
-        assert evidence.score(i, parents) == pytest.approx(wanted, abs=1e-8)
         unknown = [not e.is_observational for e in observed.environments]
-        assert np.allclose(evidence.target_probability(i, parents)[unknown], 1 - kept, rtol=0, atol=1e-8)
+        for asked in (evidence, Evidence(observed, PRIORS)):  # what the row has told is remembered; the second has no row
+            assert asked.score(i, parents) == pytest.approx(wanted, abs=1e-8)
+            assert np.allclose(asked.target_probability(i, parents)[unknown], 1 - kept, rtol=0, atol=1e-8)
         for j in set(range(d)) - {i}:
             toggled = parents.copy()
             toggled[j] ^= True
             wanted, _ = local_evidence(fixed, possible, i, np.flatnonzero(toggled), PRIORS, first_guesses)
             assert own + gains[j] == pytest.approx(wanted, abs=1e-8)
+
+
+@pytest.mark.parametrize("observed", CASES.values(), ids=CASES)
+def test_scores_of_several_variables_side_by_side_are_those_of_each(observed):
+    """Nine parent sets of any variable and size, one twice, of which some are known before; to 1e-8."""
+    rng, d = np.random.default_rng(3), observed.n_variables
+    variables = rng.integers(d, size=9)
+    sets = rng.random((9, d)) < rng.random((9, 1))
+    sets[np.arange(9), variables] = False
+    variables[8], sets[8] = variables[0], sets[0]
+    evidence = Evidence(observed, PRIORS)
+    evidence.toggles(int(variables[1]), sets[1])
+    found = evidence.scores(variables, sets)
+    for i, parents, score in zip(variables, sets, found, strict=True):
+        alone = Evidence(observed, PRIORS)
+        assert alone.toggles(int(i), parents)[0] == pytest.approx(score, abs=1e-8)
+        keep = alone.keep_probability(int(i), parents)
+        assert np.allclose(evidence.keep_probability(int(i), parents), keep, rtol=0, atol=1e-8)
+        assert (keep > 0.0).all()
+
+
+def test_the_score_of_a_graph_is_that_of_its_parent_sets():
+    observed = CASES["ten variables, so that lanes are full"]
+    rng = np.random.default_rng(4)
+    graph = np.triu(rng.random((10, 10)) < 0.4, 1)
+    constant = np.arange(10) == 2
+    mixture = MixtureEvidence([Evidence(observed, PRIORS), Evidence(observed, PRIORS).at(10.0)], constant)
+    assert mixture.of_graph(graph) == pytest.approx(sum(mixture.score(i, graph[:, i]) for i in range(10)), abs=1e-7)
 
 
 SMOOTH = Basis(5, (np.sin, np.cos), ((0, 0), (0, 1), (1, 0)), (2.0, 3.0, 4.0, 5.0, 5.0))
