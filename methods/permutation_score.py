@@ -15,11 +15,11 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 from annotated_types import Ge, Gt, Len
-from scipy import special
 
 from bench.bootstrap import PointMethod, Replicates
 from bench.compiled import compiled
 from bench.gaussian import RESIDUAL_TOLERANCE, eliminate, environment_moments, mean_difference, merge
+from bench.logistic import logistic
 from bench.orders import OrderSearch, adjacency, members, pair_probabilities
 from bench.registry import register_method
 from bench.types import Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Observed
@@ -204,7 +204,7 @@ class SplitScore:
         """Weight of the best own kind against the shared mechanism in each environment, float64 (E,)."""
         contribution = self.split(variable, parents)[2]
         gain = contribution[:, SHIFT:].max(axis=1) - contribution[:, SHARED]
-        return np.asarray(special.expit(gain))
+        return logistic(gain)
 
 
 @compiled

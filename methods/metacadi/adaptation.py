@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from bench.logistic import logistic
 from bench.types import BoolArray, Environment, FloatArray
 from methods.metacadi.evidence import Features, MixtureEvidence
 from methods.metacadi.model import IntArray, Posterior, Priors, log_of_target, log_sum, updated_log_evidence
 from methods.metacadi.parent_sets import ParentSets, distinct_parent_sets
-from methods.metacadi.targets import OfParentSets, averaged_targets, probability_of
+from methods.metacadi.targets import OfParentSets, averaged_targets
 
 NEGLIGIBLE = 1e-4
 """Posterior probability of a kind of features below which a mechanism does without it."""
@@ -133,7 +134,7 @@ def adapted_targets(
                 summary = summaries[mechanism.component]
                 grams = summary.regression(m.variable, mechanism.parents)
                 odds = log_odds(grams, summary.n_samples, mechanism.posterior, priors)
-                value += mechanism.weight * probability_of(odds + special.logit(priors.target))
+                value += mechanism.weight * logistic(odds + special.logit(priors.target))
         probability.append(OfParentSets(values, m.of_sample))
     return averaged_targets(probability, weights, known_interventional(environments))
 

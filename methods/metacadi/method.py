@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le
 from scipy import special
 
 from bench.errors import InputError
+from bench.logistic import logistic
 from bench.registry import register_method
 from bench.types import BoolArray, Budget, Capabilities, Environment, Estimate, Fitted, FloatArray, Meta, Method, Observed
 from methods.metacadi import differentiable, search
@@ -35,7 +36,7 @@ from methods.metacadi.model import WEIGHTS, Priors, split_by_knowledge
 from methods.metacadi.probe import curved_candidates, promise
 from methods.metacadi.scaling import Scaling
 from methods.metacadi.search import GraphPosterior, Searched
-from methods.metacadi.targets import OfParentSets, averaged_targets, chosen_rate, log_odds_of, probability_of
+from methods.metacadi.targets import OfParentSets, averaged_targets, chosen_rate, log_odds_of
 
 Engine = Literal["structure_mcmc", "differentiable"]
 FeatureKind = Literal["auto", "linear", "smooth", "random", "learned"]
@@ -267,7 +268,7 @@ class MetaCaDI(Method):
                 learned = dataclasses.replace(of_kinds, target=priors.target)
                 mechanisms, odds = judged(learned)
         priors = at_best_rate(learned, odds)
-        probability = [OfParentSets(probability_of(o.values + special.logit(priors.target)), o.of_sample) for o in odds]
+        probability = [OfParentSets(logistic(o.values + special.logit(priors.target)), o.of_sample) for o in odds]
         targets = averaged_targets(probability, weights, interventional)
         targets[[bool(e.is_observational) for e in observed.environments]] = 0.0
         return priors, mechanisms, targets

@@ -18,9 +18,6 @@ from methods.metacadi.model import IntArray
 
 _LEAST, _LEAST_SHARE = 1e-300, 1e-15
 
-CERTAIN = 25.0
-"""Log odds, of which 1.4e-11 is missing to 1."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OfParentSets:
@@ -119,16 +116,3 @@ def log_odds_of(keep: FloatArray, rate: float) -> FloatArray:
     """
     with np.errstate(divide="ignore"):
         return np.asarray(np.log1p(-keep) - np.log(np.maximum(keep, _LEAST)) - special.logit(rate))
-
-
-def probability_of(log_odds: FloatArray) -> FloatArray:
-    """Logistic function that still rises where that of floats is 1, of the same shape.
-
-    With many samples everything that is a little off has log odds of some forty nats, and targets have hundreds; as ones, they
-    would all look alike. From ``CERTAIN`` on, what is missing to 1 falls as the inverse of the log odds, not as their
-    exponential.
-    """
-    probability = special.expit(log_odds)
-    beyond = log_odds > CERTAIN
-    probability[beyond] = 1.0 - special.expit(-CERTAIN) * CERTAIN / log_odds[beyond]
-    return np.asarray(probability)

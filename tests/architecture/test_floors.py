@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     0: "bench types errors seeds columns files terminal texts",
     1: "bootstrap cards compiled data_directory draws effects experiments flaws gaussian graphs interventions invariance"
-    " kernel_tests orders pc random_graphs registry scm sortability torch_threads",
+    " kernel_tests logistic orders pc random_graphs registry scm sortability torch_threads",
     2: "methods datasets preprocessing metrics",
     3: "about cells child compute diagnostics isolation keeper parallel plan provenance runner scoring store suites testing",
     4: "between_runs curves differences estimates fingerprints footnotes intervals labels page paired_tests plots regression"

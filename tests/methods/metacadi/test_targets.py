@@ -12,7 +12,6 @@ from methods.metacadi.targets import (
     chosen_rate,
     given_a_target,
     log_odds_of,
-    probability_of,
     share_with_a_target,
 )
 
@@ -106,14 +105,6 @@ def test_log_odds_leave_the_prior_out():
     values = np.array([-5.0, 0.0, 4.0])
     np.testing.assert_allclose(log_odds_of(expit(-values - logit(0.1)), 0.1), values, rtol=1e-9, atol=1e-12)
     assert log_odds_of(np.array([1.0, np.exp(-600)]), 0.5).tolist() == [-np.inf, pytest.approx(600)]
-
-
-def test_probabilities_of_what_is_certain_still_differ_and_all_others_are_logistic():
-    log_odds = np.array([-np.inf, -800.0, -3.0, 0.0, 24.9, 25.0, 25.1, 40.0, 45.0, 1000.0, 1e4])
-    found = probability_of(log_odds)
-    assert found[:6] == pytest.approx(expit(log_odds[:6]), rel=1e-15)
-    assert (np.diff(found[1:]) > 0).all()
-    assert ((1 - found[6:] > 0) & (1 - found[6:] < 1.4e-11)).all()
 
 
 def test_what_cannot_be_a_target_is_none():
