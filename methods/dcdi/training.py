@@ -57,8 +57,8 @@ class Schedule:
         Steps that weights get, once the order is fixed, with every gate open that follows it.
     settle : int
         Steps that the gates get, at least, from then on; meanwhile the learning rate of weights falls.
-    gate_rate, weight_rate : float
-        Learning rates.
+    gate_rate, settling_gate_rate, weight_rate : float
+        Learning rates of gates before and after the order is fixed, and of weights.
     growth : float
         Factor of mu.
     tolerance : float
@@ -73,6 +73,7 @@ class Schedule:
     opened: int
     settle: int
     gate_rate: float
+    settling_gate_rate: float
     weight_rate: float
     growth: float
     tolerance: float
@@ -175,7 +176,7 @@ class Training:
         """Whether the edge gates became acyclic."""
         self.gates.start(self.schedule.edge_start, self.schedule.target_start)
         schedule, last, last_violation = self.schedule, np.inf, np.inf
-        for objective in self._windows(self.max_steps):
+        for objective in self._windows(self.max_steps, schedule.gate_rate):
             at_rest, last = objective > last - schedule.tolerance, objective
             if self.n_steps < schedule.warm_up or not at_rest:
                 continue
@@ -195,23 +196,24 @@ class Training:
         self.multiplier = self.penalty = 0.0
         schedule, last = self.schedule, np.inf
         self.gates.start(LARGEST_EDGE_LOGIT, schedule.target_start)
-        for _ in self._windows(schedule.opened, gates_learn=False):
+        for _ in self._windows(schedule.opened, 0.0):
             pass
         self.gates.start(EDGE_RESTART, TARGET_RESTART)
         since = self.n_steps
-        for objective in self._windows(schedule.settle + LAST_WINDOWS * schedule.window, falling=True):
+        n_steps = schedule.settle + LAST_WINDOWS * schedule.window
+        for objective in self._windows(n_steps, schedule.settling_gate_rate, falling=True):
             at_rest, last = objective > last - schedule.tolerance, objective
             if at_rest and self.n_steps > since + schedule.settle:
                 return True
         return False
 
-    def _windows(self, n_steps: int, *, falling: bool = False, gates_learn: bool = True) -> Iterator[float]:
+    def _windows(self, n_steps: int, gate_rate: float, *, falling: bool = False) -> Iterator[float]:
         """Mean objective of each window of steps, until the steps or the budget are spent; weights may learn ever slower."""
         import torch
 
         gates = [g for g in (self.gates.edge_logits, self.gates.target_logits) if g.requires_grad]
         rates = self.schedule
-        groups = [{"params": gates, "lr": rates.gate_rate if gates_learn else 0.0, "eps": 1e-14}]
+        groups = [{"params": gates, "lr": gate_rate, "eps": 1e-14}]
         if weights := self.conditionals.parameters():
             groups.append({"params": weights, "lr": rates.weight_rate, "eps": 1e-8})
         optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)

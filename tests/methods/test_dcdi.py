@@ -251,12 +251,12 @@ def test_weights_learn_alone_at_first_once_an_order_is_fixed():
     observed = problem(SINGLE, n=6)
     _, conditionals = _neural(observed)
     gates, before = a_gates(observed, precision="float32"), conditionals.weights[0].detach().clone()
-    schedule = dataclasses.replace(NEURAL_SCHEDULE, window=5, opened=10, settle=5)
+    schedule = dataclasses.replace(NEURAL_SCHEDULE, window=5, opened=10, settle=5, settling_gate_rate=0.01)
     seen = []
 
     class Watched(Training):
-        def _windows(self, n_steps, **kwargs):
-            for objective in super()._windows(n_steps, **kwargs):
+        def _windows(self, n_steps, gate_rate, **kwargs):
+            for objective in super()._windows(n_steps, gate_rate, **kwargs):
                 seen.append(gates.edge_probability().detach().numpy())
                 yield objective
 
