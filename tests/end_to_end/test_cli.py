@@ -1,6 +1,7 @@
 """The command line: a mistake costs one line, a stopped run resumes to the same table, a plugin joins in one flag."""
 
 import errno
+import functools
 import os
 import re
 import signal
@@ -42,7 +43,11 @@ def suite(tmp_path):
 def _start(*arguments, **more):
     environment = {**os.environ, "COLUMNS": "120"}
     command = [sys.executable, str(ROOT / "run_bench.py"), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1, **more)
+    # What a shell starts in the background ignores interrupts, and passes that on: these tests run there as well.
+    heeds_interrupts = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=-1, stderr=-1, preexec_fn=heeds_interrupts, **more
+    )
 
 
 @pytest.mark.parametrize(
