@@ -15,8 +15,8 @@ def logistic(log_odds: FloatArray) -> FloatArray:
     """Logistic function that still rises where that of floats is 1.
 
     With many samples everything that is a little off has log odds of some forty nats, and targets have hundreds; as ones, they
-    would all look alike, and be ranked as ties. From ``CERTAIN`` on, what is missing to 1 falls as
-    the inverse of the log odds, not as their exponential: no probability moves by more than 1.4e-11.
+    would all look alike, and be ranked as ties. From ``CERTAIN`` on, what is missing to 1 falls as the inverse of the log odds,
+    not as their exponential: no probability moves by more than 1.4e-11.
 
     Parameters
     ----------

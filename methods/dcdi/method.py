@@ -40,22 +40,11 @@ NEURAL = Schedule(
 at once, as it would in a full graph, which is where the published search starts."""
 
 HASTY = dataclasses.replace(NEURAL, gate_rate=0.1)
-"""Gates that run ahead of the networks: in the densest graphs of DCDI's protocol five pairs of forty then follow a wrong order,
-in place of one, but in sparse ones fewer ancestors pass for parents."""
+"""Gates that run ahead of the networks: in dense graphs they may follow a wrong order, in sparse ones fewer ancestors pass for
+parents (``results/comparisons/dcdi_protocol.md`` has what both searches together reach)."""
 
-FROM_EVERYTHING = Schedule(
-    edge_start=5.0,
-    target_start=-3.0,
-    penalty=1e-4,
-    warm_up=300,
-    window=20,
-    opened=0,
-    settle=150,
-    gate_rate=0.1,
-    settling_gate_rate=0.1,
-    weight_rate=0.0,
-    growth=4.0,
-    tolerance=1e-3,
+FROM_EVERYTHING = dataclasses.replace(
+    HASTY, edge_start=5.0, penalty=1e-4, warm_up=300, window=20, opened=0, settle=150, weight_rate=0.0
 )
 FROM_NOTHING = dataclasses.replace(FROM_EVERYTHING, edge_start=-4.0, target_start=3.0, penalty=1.0)
 """Without edges, and with every variable a target everywhere: edges come in where a mechanism holds in several environments,
@@ -110,8 +99,8 @@ class DCDI(Method):
 
     - Schedule: Adam with rates .02 or .1 for gates and .005 for weights on batches of 512 in place of RMSprop with .001 on 64;
       multipliers move as soon as a window of 50 steps gains nothing; mu starts at 1e-6 and grows by a factor of 4, in place
-      of 1e-8 and 2, and all gates at one half, in place of nearly open. Gate logits stay in [-14, 14]. Thousands of steps in
-      place of tens of thousands, two searches, and of their answers the one with the lower objective.
+      of 1e-8 and 2, and all gates at one half, in place of nearly open. Gate logits stay in [-14, 14]. Some ten thousand
+      steps in place of tens of thousands, two searches, and of their answers the one with the lower objective.
     - Once the gates are acyclic, their order is kept; weights learn with all of its gates open, then gates and targets start
       anew and come to rest without constraint. The published code only thresholds, and what the constraint has closed beyond
       need stays closed.

@@ -77,21 +77,21 @@ class NeuralConditionals:
     def negative_log_likelihood(self, gates: Gates) -> Tensor:
         """Of the next batch, with gates drawn for each sample: nats per sample, summed over variables."""
         batch = self._next_batch()
-        shared, own = self.of(batch, gates.sample_parents(len(batch), self.generator))
-        target = gates.target_probability()[self.environment[batch]].T
-        return ((1.0 - target) * shared + target * own).sum(dim=0).mean()
+        return self._expected(batch, gates, gates.sample_parents(len(batch), self.generator)).mean()
 
     def at_rest(self, gates: Gates) -> Tensor:
         """Of all samples, with the gates above one half open."""
         import torch
 
         with torch.no_grad():
-            total = torch.zeros(())
-            for batch in torch.split(torch.arange(len(self.X)), self.batch_size):
-                shared, own = self.of(batch, gates.likely_parents()[:, None, :].expand(-1, len(batch), -1))
-                target = gates.target_probability()[self.environment[batch]].T
-                total += ((1.0 - target) * shared + target * own).sum()
-        return total / len(self.X)
+            parents, batches = gates.likely_parents()[:, None, :], torch.split(torch.arange(len(self.X)), self.batch_size)
+            return torch.cat([self._expected(b, gates, parents.expand(-1, len(b), -1)) for b in batches]).mean()
+
+    def _expected(self, batch: Tensor, gates: Gates, parents: Tensor) -> Tensor:
+        """Of each sample, summed over variables, over whether they are targets; tensor (n,)."""
+        shared, own = self.of(batch, parents)
+        target = gates.target_probability()[self.environment[batch]].T
+        return ((1.0 - target) * shared + target * own).sum(dim=0)
 
     def of(self, batch: Tensor, parents: Tensor) -> tuple[Tensor, Tensor]:
         """Negative log densities of the variables of some samples, as no targets and as targets.
