@@ -12,18 +12,22 @@ left to be learned.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from methods.dcdi.densities import SMALLEST_LOG_SCALE
+from methods.dcdi.gates import CLOSED_ODDS
 from methods.dcdi.samples import Samples
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from methods.dcdi.gates import Gates
+    from bench.graphs import IntArray
+    from bench.types import BoolArray
+    from methods.dcdi.gates import Gates, GivenParents
 
 _RIDGE = 1e-6
 """Added to every second moment: duplicated variables have no unique coefficients."""
@@ -33,7 +37,7 @@ _LOG_2_PI = math.log(2.0 * math.pi)
 
 
 class LinearConditionals:
-    """Regressions of each variable on the others behind gates.
+    """Regressions of variables on the others behind gates; at first one of each variable.
 
     Parameters
     ----------
@@ -51,70 +55,74 @@ class LinearConditionals:
         self.shares, self.moments, self.imperfect = torch.tensor(shares), torch.tensor(moments), imperfect
         variance = np.einsum("eii->ei", moments)[:, 1:] - moments[:, 0, 1:] ** 2
         self.root = 0.5 * (torch.tensor(variance).clamp_min(_SMALLEST_VARIANCE).log() + _LOG_2_PI + 1.0)
+        self.itself = torch.eye(moments.shape[-1], dtype=torch.float64)[1:]
+
+    def copied(self, rows: IntArray) -> LinearConditionals:
+        """Some of these regressions, each as often as named."""
+        chosen = copy.copy(self)
+        chosen.itself, chosen.root = self.itself[rows], self.root[:, rows]
+        return chosen
+
+    def replace(self, rows: IntArray, other: LinearConditionals, other_rows: IntArray) -> None:
+        """Nothing: the coefficients follow from the gates."""
+
+    def restart(self, parents: BoolArray) -> None:
+        """Nothing, likewise."""
 
     def parameters(self) -> list[Tensor]:
-        """None: the coefficients follow from the gates."""
+        """None, likewise."""
         return []
 
-    def negative_log_likelihood(self, gates: Gates) -> Tensor:
+    def negative_log_likelihood(self, gates: Gates | GivenParents) -> Tensor:
         """Expected over gates, nats per sample, summed over variables."""
+        return self._expected(gates.inverse_odds(), gates.target_probability()).sum()
+
+    def at_rest(self, gates: Gates | GivenParents) -> Tensor:
+        """With the gates above one half open and the others closed, of each variable, tensor (K,)."""
+        return self._expected((1.0 - gates.likely_parents()) * CLOSED_ODDS, gates.likely_targets())
+
+    def _expected(self, ridge: Tensor, target: Tensor) -> Tensor:
+        """Nats per sample of each variable, tensor (K,), from inverse odds of parents (K, d) and targets (E, K)."""
         import torch
 
-        ridge = self._ridge(gates)
-        target = gates.target_probability()
         kept = (1.0 - target) * self.shares[:, None]
         with torch.no_grad():
             pooled = torch.einsum("ej,eab->jab", kept, self.moments)
             residual, variance = self._solved(pooled, ridge)
             variance = (variance / kept.sum(dim=0).clamp_min(1e-12)).clamp_min(_SMALLEST_VARIANCE)
-        squares = self._expected_squares(self.moments[:, None], residual, ridge)
+        squares = self._expected_squares(residual, ridge)
         shared = 0.5 * (variance.log() + _LOG_2_PI + squares / variance)
         own = self._own(ridge) if self.imperfect else self.root
-        return (kept * shared + target * self.shares[:, None] * own).sum()
-
-    def at_rest(self, gates: Gates) -> Tensor:
-        """As it is: no gate is drawn."""
-        return self.negative_log_likelihood(gates)
+        return (kept * shared + target * self.shares[:, None] * own).sum(dim=0)
 
     def _own(self, ridge: Tensor) -> Tensor:
-        """Of each variable as a target of each environment, tensor (E, d)."""
+        """Of each variable as a target of each environment, tensor (E, K)."""
         import torch
 
-        moments = self.moments[:, None].expand(-1, len(ridge), -1, -1)
         with torch.no_grad():
-            residual, variance = self._solved(moments, ridge)
+            residual, variance = self._solved(self.moments[:, None].expand(-1, len(ridge), -1, -1), ridge)
             variance = variance.clamp_min(_SMALLEST_VARIANCE)
-        return 0.5 * (variance.log() + _LOG_2_PI + self._expected_squares(moments, residual, ridge) / variance)
+        return 0.5 * (variance.log() + _LOG_2_PI + self._expected_squares(residual, ridge) / variance)
 
-    @staticmethod
-    def _ridge(gates: Gates) -> Tensor:
-        """Inverse odds of the gate of each parent of each variable, tensor (d, d); large where it is closed for good."""
-        import torch
-
-        odds = (-gates.edge_logits.T).exp().clamp(0.0, 1e9)
-        return torch.where(gates.closed.T, 1e9, odds)
-
-    @staticmethod
-    def _solved(moments: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
-        """Residuals as combinations of (1, X), tensor (..., d, d + 1), and their expected squares, (..., d)."""
+    def _solved(self, moments: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
+        """Residuals as combinations of (1, X), tensor (..., K, d + 1), and their expected squares, (..., K)."""
         import torch
 
         penalty = torch.cat([ridge.new_zeros(len(ridge), 1), ridge], dim=1)
         diagonal = moments.diagonal(dim1=-2, dim2=-1)
         gram = moments + torch.diag_embed(penalty * diagonal + _RIDGE)
-        itself = torch.cat([ridge.new_zeros(len(ridge), 1), torch.eye(len(ridge), dtype=ridge.dtype)], dim=1)
-        with_itself = (moments @ itself[..., None])[..., 0]
-        right = with_itself * (1.0 - itself)
+        with_itself = (moments @ self.itself[..., None])[..., 0]
+        right = with_itself * (1.0 - self.itself)
         coefficients = torch.linalg.solve(gram, right)
-        total = (with_itself * itself).sum(dim=-1)
-        return itself - coefficients * (1.0 - itself), total - (coefficients * right).sum(dim=-1)
+        total = (with_itself * self.itself).sum(dim=-1)
+        return self.itself - coefficients * (1.0 - self.itself), total - (coefficients * right).sum(dim=-1)
 
-    @staticmethod
-    def _expected_squares(moments: Tensor, residual: Tensor, ridge: Tensor) -> Tensor:
-        """Mean squared residual, the spread of the gates included, tensor (E, d)."""
-        import torch
+    def _expected_squares(self, residual: Tensor, ridge: Tensor) -> Tensor:
+        """Mean squared residual in each environment, the spread of the gates included, tensor (E, K).
 
-        squares = ((moments @ residual[..., None])[..., 0] * residual).sum(dim=-1)
-        spread = moments.diagonal(dim1=-2, dim2=-1)[..., 1:]
-        coefficients = torch.where(torch.eye(len(ridge), dtype=torch.bool), 0.0, residual[..., 1:])
+        ``residual`` is (K, d + 1), or (E, K, d + 1) where each environment has its own.
+        """
+        squares = ((residual @ self.moments) * residual).sum(dim=-1)
+        spread = self.moments.diagonal(dim1=-2, dim2=-1)[:, None, 1:]
+        coefficients = (residual * (1.0 - self.itself))[..., 1:]
         return squares + (coefficients.square() * spread * ridge).sum(dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,9 @@ from methods.dcdi.samples import Samples
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from methods.dcdi.gates import Gates
+    from bench.graphs import IntArray
+    from bench.types import BoolArray
+    from methods.dcdi.gates import Gates, GivenParents
 
 Output = Literal["gaussian", "flow"]
 
@@ -22,9 +25,12 @@ UNITS = 16
 _SLOPE = 0.01
 """Of the leaky rectifier below zero."""
 
+_NEWCOMER = 0.3
+"""Share of the usual size of first weights that a parent gets who joins a network that has learned."""
+
 
 class NeuralConditionals:
-    """Networks that see the other variables through gates and answer with the parameters of a density.
+    """Networks that see the other variables through gates and answer with the parameters of a density; at first one of each.
 
     What a target has of its own, in each environment: under perfect interventions a density without parents; under imperfect
     ones another read-out of the same hidden units (a factor for each unit, biases and a scale).
@@ -49,6 +55,7 @@ class NeuralConditionals:
         (n, d), n_environments = samples.X.shape, samples.n_environments
         self.X = torch.tensor(samples.X, dtype=torch.float32)
         self.environment = torch.tensor(samples.environment)
+        self.variables = torch.arange(d)
         self.flow, self.imperfect, self.generator = output == "flow", imperfect, generator
         self.batch_size = min(batch_size, n)
         self._order, self._place = torch.arange(n), n
@@ -71,27 +78,57 @@ class NeuralConditionals:
 
     def parameters(self) -> list[Tensor]:
         """All that is learned beside the gates."""
-        shared = [*self.weights, *self.biases]
-        return [*shared, *([] if self.flow else [self.log_scale]), *self.own.values()]
+        return [*self._shared(), *self.own.values()]
 
-    def negative_log_likelihood(self, gates: Gates) -> Tensor:
-        """Of the next batch, with gates drawn for each sample: nats per sample, summed over variables."""
-        batch = self._next_batch()
-        return self._expected(batch, gates, gates.sample_parents(len(batch), self.generator)).mean()
+    def _shared(self) -> list[Tensor]:
+        return [*self.weights, *self.biases, *([] if self.flow else [self.log_scale])]
 
-    def at_rest(self, gates: Gates) -> Tensor:
-        """Of all samples, with the gates above one half open."""
+    def copied(self, rows: IntArray) -> NeuralConditionals:
+        """Some of these networks, each as often as named, to be trained apart from them."""
+        chosen = copy.copy(self)
+        chosen.variables = self.variables[rows]
+        chosen.weights = [w.detach()[rows].requires_grad_() for w in self.weights]
+        chosen.biases = [b.detach()[rows].requires_grad_() for b in self.biases]
+        chosen.log_scale = self.log_scale.detach()[rows].requires_grad_()
+        chosen.own = {name: own.detach()[:, rows].requires_grad_() for name, own in self.own.items()}
+        return chosen
+
+    def replace(self, rows: IntArray, other: NeuralConditionals, other_rows: IntArray) -> None:
+        """Take over networks of others."""
+        for mine, new in zip(self._shared(), other._shared(), strict=True):
+            mine.data[rows] = new.data[other_rows]
+        for name, own in self.own.items():
+            own.data[:, rows] = other.own[name].data[:, other_rows]
+
+    def restart(self, parents: BoolArray) -> None:
+        """Forget what the networks made of these parents, bool (K, d)."""
         import torch
 
-        with torch.no_grad():
-            parents, batches = gates.likely_parents()[:, None, :], torch.split(torch.arange(len(self.X)), self.batch_size)
-            return torch.cat([self._expected(b, gates, parents.expand(-1, len(b), -1)) for b in batches]).mean()
+        first = self.weights[0]
+        fresh = _NEWCOMER * self._first_weights(len(first), *first.shape[1:]).detach()
+        first.data[:] = torch.where(torch.tensor(parents)[:, :, None], fresh, first.data)
 
-    def _expected(self, batch: Tensor, gates: Gates, parents: Tensor) -> Tensor:
-        """Of each sample, summed over variables, over whether they are targets; tensor (n,)."""
+    def negative_log_likelihood(self, gates: Gates | GivenParents) -> Tensor:
+        """Of the next batch, with gates drawn for each sample: nats per sample, summed over variables."""
+        batch = self._next_batch()
+        parents = gates.sample_parents(len(batch), self.generator)
+        return self._expected(batch, parents, gates.target_probability()).mean(dim=1).sum()
+
+    def at_rest(self, gates: Gates | GivenParents) -> Tensor:
+        """Of all samples, with the gates above one half open and the others closed, of each variable, tensor (K,)."""
+        import torch
+
+        parents, target = gates.likely_parents()[:, None, :], gates.likely_targets()
+        with torch.no_grad():
+            batches = torch.split(torch.arange(len(self.X)), self.batch_size)
+            sums = [self._expected(b, parents.expand(-1, len(b), -1), target).sum(dim=1) for b in batches]
+            return torch.stack(sums).sum(dim=0) / len(self.X)
+
+    def _expected(self, batch: Tensor, parents: Tensor, target: Tensor) -> Tensor:
+        """Of each variable in each sample, over whether it is a target; tensor (K, n)."""
         shared, own = self.of(batch, parents)
-        target = gates.target_probability()[self.environment[batch]].T
-        return ((1.0 - target) * shared + target * own).sum(dim=0)
+        target = target[self.environment[batch]].T
+        return (1.0 - target) * shared + target * own
 
     def of(self, batch: Tensor, parents: Tensor) -> tuple[Tensor, Tensor]:
         """Negative log densities of the variables of some samples, as no targets and as targets.
@@ -100,28 +137,29 @@ class NeuralConditionals:
         ----------
         batch : int tensor (n,)
             Rows of the samples.
-        parents : tensor (d, n, d)
+        parents : tensor (K, n, d)
             Gate of each parent (last axis) of each variable in each sample.
 
         Returns
         -------
-        shared, own : tensor (d, n)
+        shared, own : tensor (K, n)
         """
         from torch.nn.functional import leaky_relu
 
         X, environment = self.X[batch], self.environment[batch]
+        x = X.T[self.variables]
         hidden = X * parents
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = leaky_relu(bias.baddbmm(hidden, weight), _SLOPE)
         weight, bias = self.weights[-1], self.biases[-1]
-        shared = self._density(X.T, bias.baddbmm(hidden, weight), self.log_scale[:, None])
+        shared = self._density(x, bias.baddbmm(hidden, weight), self.log_scale[:, None])
         if self.imperfect:
             own_hidden = hidden * self.own["factors"][environment].transpose(0, 1)
             outputs = own_hidden.bmm(weight) + self.own["bias"][environment].transpose(0, 1)
-            return shared, self._density(X.T, outputs, self.own["log_scale"][environment].T)
+            return shared, self._density(x, outputs, self.own["log_scale"][environment].T)
         if self.flow:
-            return shared, densities.sigmoidal_flow(X.T, self.own["bias"][environment].transpose(0, 1))
-        return shared, self.root[batch].T
+            return shared, densities.sigmoidal_flow(x, self.own["bias"][environment].transpose(0, 1))
+        return shared, self.root[batch].T[self.variables]
 
     def _density(self, x: Tensor, outputs: Tensor, log_scale: Tensor) -> Tensor:
         return densities.sigmoidal_flow(x, outputs) if self.flow else densities.gaussian(x, outputs[..., 0], log_scale)

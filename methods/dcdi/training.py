@@ -16,27 +16,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
 from bench.graphs import IntArray
 from bench.types import BoolArray, Budget, FloatArray
 from methods.dcdi.acyclicity import cyclicity, follows, strongest_order
-from methods.dcdi.gates import EDGE_RESTART, LARGEST_EDGE_LOGIT, TARGET_RESTART, Gates
+from methods.dcdi.gates import EDGE_RESTART, LARGEST_EDGE_LOGIT, TARGET_RESTART, Gates, GivenParents
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.optim import Adam
 
 
 class Conditionals(Protocol):
-    """What is learned beside the gates."""
+    """What is learned beside the gates, of K variables."""
+
+    precision: str
 
     def parameters(self) -> list[Tensor]: ...
 
-    def negative_log_likelihood(self, gates: Gates) -> Tensor: ...
+    def copied(self, rows: IntArray) -> Self: ...
 
-    def at_rest(self, gates: Gates) -> Tensor: ...
+    def replace(self, rows: IntArray, other: Self, other_rows: IntArray) -> None: ...
+
+    def restart(self, parents: BoolArray) -> None: ...
+
+    def negative_log_likelihood(self, gates: Gates | GivenParents) -> Tensor: ...
+
+    def at_rest(self, gates: Gates | GivenParents) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ class Outcome:
     target_probability : float64 (E, d)
     graph : bool (d, d)
     objective : float
-        Of all samples, gates at rest; infinite where the gates never had an order.
+        Of all samples, each gate open or closed; infinite where the gates never had an order.
     converged : bool
         The gates became acyclic, and came to rest given their order, before the steps were spent.
     cut_short : bool
@@ -161,7 +170,7 @@ class Training:
         edge_probability = _array(self.gates.edge_probability())
         if acyclic:
             # Not the mean of a window: one sample that loses a parent of a mechanism of little noise costs more than the rest.
-            self.objective = self._objective(self.conditionals.at_rest(self.gates)).item()
+            self.objective = self._at_rest()
         return Outcome(
             edge_probability=edge_probability,
             target_probability=_array(self.gates.target_probability()),
@@ -211,22 +220,19 @@ class Training:
         """Mean objective of each window of steps, until the steps or the budget are spent; weights may learn ever slower."""
         import torch
 
-        gates = [g for g in (self.gates.edge_logits, self.gates.target_logits) if g.requires_grad]
-        rates = self.schedule
-        groups = [{"params": gates, "lr": gate_rate, "eps": 1e-14}]
-        if weights := self.conditionals.parameters():
-            groups.append({"params": weights, "lr": rates.weight_rate, "eps": 1e-8})
-        optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
+        gates = [self.gates.edge_logits, self.gates.target_logits]
+        weights, rates = self.conditionals.parameters(), self.schedule
+        adam = optimiser(gates, gate_rate, weights, rates.weight_rate)
         objectives: list[float] = []
         for step in range(n_steps):
             if self.budget.expired:
                 return
             if falling and weights:
-                optimiser.param_groups[1]["lr"] = rates.weight_rate * max(LAST_RATE, 1.0 - step / rates.settle)
-            optimiser.zero_grad()
+                adam.param_groups[1]["lr"] = rates.weight_rate * max(LAST_RATE, 1.0 - step / rates.settle)
+            adam.zero_grad()
             objective = self._objective(self.conditionals.negative_log_likelihood(self.gates))
             torch.autograd.backward(objective)
-            optimiser.step()
+            adam.step()
             self.gates.clamp()
             self.n_steps += 1
             objectives.append(objective.item())
@@ -234,6 +240,11 @@ class Training:
                 self.budget.progress(self.n_steps / (self.max_steps + LAST_WINDOWS * rates.window))
                 yield float(np.mean(objectives))
                 objectives = []
+
+    def _at_rest(self) -> float:
+        """The objective of all samples, each gate open or closed."""
+        nats, gates, price = self.conditionals.at_rest(self.gates).sum(), self.gates, self.sparsity
+        return float(nats + price.edge * gates.likely_parents().sum() + price.target * gates.likely_targets().sum())
 
     def _objective(self, objective: Tensor) -> Tensor:
         """With the prices of gates, and of their cyclicity, on the negative log-likelihood."""
@@ -243,6 +254,16 @@ class Training:
             violation = cyclicity(edges)
             objective = objective + self.multiplier * violation + 0.5 * self.penalty * violation.square()
         return objective
+
+
+def optimiser(gates: list[Tensor], gate_rate: float, weights: list[Tensor], weight_rate: float) -> Adam:
+    """Adam with a group for gates and, where there are weights, one for them."""
+    import torch
+
+    groups = [{"params": gates, "lr": gate_rate, "eps": 1e-14}]
+    if weights:
+        groups.append({"params": weights, "lr": weight_rate, "eps": 1e-8})
+    return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
 
 def _array(tensor: Tensor) -> FloatArray:

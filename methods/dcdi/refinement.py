@@ -1,0 +1,202 @@
+"""Refinement: what a search answers, changed by single edges for as long as that lowers the objective.
+
+A search keeps to one order as soon as its gates are acyclic: an edge against it cannot come back, and a conditional behind a
+gate that has closed learns nothing of that parent. Given the parents, however, the objective is a sum over variables,
+
+    loss(j, parents) = negative log-likelihood of j + a |parents| + b (targets among the environments of j).
+
+So the conditionals of all variables whose parents differ in one edge from those of the answer, and those whose parents are the
+same, train side by side, with gates for targets alone, from the weights that the answer has. An edge that turns around is one
+change of each of its variables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.graphs import IntArray, is_acyclic
+from bench.types import BoolArray, Budget, FloatArray
+from methods.dcdi.gates import TARGET_RESTART, GivenParents
+from methods.dcdi.samples import Samples
+from methods.dcdi.training import LAST_RATE, Conditionals, Outcome, Sparsity, optimiser
+
+LEAST_GAIN = 2e-3
+"""Nats per sample by which a change has to lower the objective: of two networks trained alike one is better by as much."""
+
+MOST_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Steps and learning rates.
+
+    Parameters
+    ----------
+    first_steps : int
+        For the conditionals of the answer, which have learned nothing yet.
+    steps : int
+        For all of those that are tried.
+    weight_rate, target_rate : float
+        Of weights, falling, and of the gates of targets.
+    """
+
+    first_steps: int
+    steps: int
+    weight_rate: float
+    target_rate: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Variables with parents that are given: K conditionals, and the gates of their targets."""
+
+    conditionals: Conditionals
+    gates: GivenParents
+
+    def copied(self, rows: IntArray, parents: BoolArray, samples: Samples, variables: IntArray) -> Candidates:
+        """Some of them, each as often as named, with other parents, bool (K, d)."""
+        gates = _gates(samples, variables, parents, self.conditionals.precision)
+        gates.target_logits.data[:] = self.gates.target_logits.data[:, rows]
+        conditionals = self.conditionals.copied(rows)
+        conditionals.restart(parents & ~self.gates.parents.numpy().astype(bool)[rows])
+        return Candidates(conditionals, gates)
+
+    def replace(self, variable: int, other: Candidates, row: int) -> None:
+        """Take over one of others."""
+        mine, its = np.array([variable]), np.array([row])
+        self.conditionals.replace(mine, other.conditionals, its)
+        self.gates.parents[mine] = other.gates.parents[its]
+        self.gates.target_logits.data[:, mine] = other.gates.target_logits.data[:, its]
+
+    def loss(self, price: Sparsity) -> FloatArray:
+        """At rest, nats per sample, float64 (K,)."""
+        nats, gates = self.conditionals.at_rest(self.gates), self.gates
+        return np.asarray(
+            nats + price.edge * gates.parents.sum(dim=1) + price.target * gates.likely_targets().sum(dim=0), dtype=np.float64
+        )
+
+
+class Refinement:
+    """Hill climbing on the objective, from one answer.
+
+    Parameters
+    ----------
+    conditionals : Conditionals
+        Of every variable, that have learned nothing.
+    samples : Samples
+    sparsity : Sparsity
+    pace : Pace
+    budget : Budget
+    """
+
+    def __init__(self, conditionals: Conditionals, samples: Samples, sparsity: Sparsity, pace: Pace, budget: Budget) -> None:
+        self.conditionals, self.samples, self.sparsity, self.pace, self.budget = conditionals, samples, sparsity, pace, budget
+        self.n_steps = 0
+
+    def run(self, answer: Outcome) -> Outcome:
+        """The answer, or a better one near it; cut short where the budget ended before no change was left that helps."""
+        import torch
+
+        graph, d = answer.graph.copy(), len(answer.graph)
+        now = Candidates(self.conditionals, _gates(self.samples, np.arange(d), graph.T, self.conditionals.precision))
+        likely = torch.tensor(answer.target_probability > 0.5)
+        now.gates.target_logits.data[:] = torch.where(likely, -TARGET_RESTART, TARGET_RESTART)
+        if not self._train(now, self.pace.first_steps):
+            return dataclasses.replace(answer, cut_short=True)
+        loss, tried = np.empty((d, d)), dict[int, tuple[Candidates, int]]()
+        stale, finished = list(range(d)), False
+        for _ in range(MOST_ROUNDS):
+            if (new := self._try(now, graph, stale)) is None:
+                break
+            for place, j in enumerate(stale):
+                tried[j] = new, place * d
+                now.replace(j, new, place * d + j)
+            loss[:, stale] = new.loss(self.sparsity).reshape(-1, d).T
+            changes = best_changes(graph, loss.diagonal() - loss)
+            if not changes:
+                finished = True
+                break
+            for i, j in changes:
+                graph[i, j] = ~graph[i, j]
+                candidates, first = tried[j]
+                now.replace(j, candidates, first + i)
+                loss[j, j] = loss[i, j]
+            stale = sorted({j for _, j in changes})
+        return dataclasses.replace(
+            answer,
+            graph=graph,
+            edge_probability=graph.astype(float),
+            target_probability=np.asarray(now.gates.target_probability().detach(), dtype=np.float64),
+            objective=float(loss.trace()) if tried else answer.objective,
+            cut_short=answer.cut_short or (not finished and self.budget.expired),
+            n_steps=answer.n_steps + self.n_steps,
+        )
+
+    def _try(self, now: Candidates, graph: BoolArray, variables: list[int]) -> Candidates | None:
+        """Every change of one parent of some variables, row ``place * d + i`` for parent i, none at i = j; None: no time."""
+        d = len(graph)
+        rows, changed = np.repeat(variables, d), np.tile(np.arange(d), len(variables))
+        parents = graph.T[rows]
+        parents[np.arange(len(rows)), changed] ^= rows != changed
+        new = now.copied(rows, parents, self.samples, rows)
+        return new if self._train(new, self.pace.steps) else None
+
+    def _train(self, candidates: Candidates, n_steps: int) -> bool:
+        """Whether the budget sufficed."""
+        import torch
+
+        conditionals, gates, pace = candidates.conditionals, candidates.gates, self.pace
+        if not conditionals.parameters() and not gates.estimated.any():
+            return True
+        adam = optimiser([gates.target_logits], pace.target_rate, conditionals.parameters(), pace.weight_rate)
+        for step in range(n_steps):
+            if self.budget.expired:
+                return False
+            for group in adam.param_groups[1:]:
+                group["lr"] = pace.weight_rate * max(LAST_RATE, 1.0 - step / n_steps)
+            adam.zero_grad()
+            nats = conditionals.negative_log_likelihood(gates)
+            torch.autograd.backward(nats + self.sparsity.target * gates.target_probability().sum())
+            adam.step()
+            gates.clamp()
+            self.n_steps += 1
+        return True
+
+
+def best_changes(graph: BoolArray, gain: FloatArray) -> list[tuple[int, int]]:
+    """Changes that go together: the best first, none that closes a cycle, none of a variable that another has changed.
+
+    Parameters
+    ----------
+    graph : bool (d, d)
+        A DAG.
+    gain : float64 (d, d)
+        Of each edge that comes, where there is none, or goes.
+
+    Returns
+    -------
+    list of (i, j)
+        Entries of ``graph`` that change; an edge that turns around is two.
+    """
+    changes = list[tuple[float, tuple[tuple[int, int], ...]]]()
+    changes += [(gain[i, j], ((i, j),)) for i, j in np.argwhere(~np.eye(len(graph), dtype=bool))]
+    changes += [(gain[i, j] + gain[j, i], ((i, j), (j, i))) for i, j in np.argwhere(graph)]
+    changes = sorted((c for c in changes if c[0] > LEAST_GAIN), key=lambda c: -c[0])
+    graph, chosen = graph.copy(), list[tuple[int, int]]()
+    for _, entries in changes:
+        if {j for _, j in entries} & {j for _, j in chosen}:
+            continue
+        changed = graph.copy()
+        for entry in entries:
+            changed[entry] = ~changed[entry]
+        if is_acyclic(changed):
+            graph = changed
+            chosen += [(int(i), int(j)) for i, j in entries]
+    return chosen
+
+
+def _gates(samples: Samples, variables: IntArray, parents: BoolArray, precision: str) -> GivenParents:
+    return GivenParents(parents, samples.told[:, variables], samples.estimated[:, variables], precision)
