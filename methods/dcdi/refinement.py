@@ -28,6 +28,9 @@ LEAST_GAIN = 2e-3
 
 MOST_ROUNDS = 20
 
+MOST_AT_ONCE = 400
+"""Conditionals that train side by side; more are as fast one after the other, and take less memory so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -56,12 +59,11 @@ class Candidates:
     conditionals: Conditionals
     gates: GivenParents
 
-    def copied(self, rows: IntArray, parents: BoolArray, samples: Samples, variables: IntArray) -> Candidates:
-        """Some of them, each as often as named, with other parents, bool (K, d)."""
-        gates = _gates(samples, variables, parents, self.conditionals.precision)
-        gates.target_logits.data[:] = self.gates.target_logits.data[:, rows]
+    def copied(self, rows: IntArray, gates: GivenParents) -> Candidates:
+        """Some of them, each as often as named, with other parents."""
         conditionals = self.conditionals.copied(rows)
-        conditionals.restart(parents & ~self.gates.parents.numpy().astype(bool)[rows])
+        conditionals.restart(((gates.parents - self.gates.parents[rows]) > 0).numpy())
+        gates.target_logits.data[:] = self.gates.target_logits.data[:, rows]
         return Candidates(conditionals, gates)
 
     def replace(self, variable: int, other: Candidates, row: int) -> None:
@@ -101,21 +103,24 @@ class Refinement:
         import torch
 
         graph, d = answer.graph.copy(), len(answer.graph)
-        now = Candidates(self.conditionals, _gates(self.samples, np.arange(d), graph.T, self.conditionals.precision))
+        now = Candidates(self.conditionals, self._gates(np.arange(d), graph.T))
         likely = torch.tensor(answer.target_probability > 0.5)
         now.gates.target_logits.data[:] = torch.where(likely, -TARGET_RESTART, TARGET_RESTART)
         if not self._train(now, self.pace.first_steps):
             return dataclasses.replace(answer, cut_short=True)
-        loss, tried = np.empty((d, d)), dict[int, tuple[Candidates, int]]()
+        losses, tried = np.empty((d, d)), dict[int, tuple[Candidates, int]]()
         stale, finished = list(range(d)), False
         for _ in range(MOST_ROUNDS):
-            if (new := self._try(now, graph, stale)) is None:
+            for some in np.array_split(stale, -(-len(stale) * d // MOST_AT_ONCE)):
+                if (new := self._try(now, graph, some)) is None:
+                    break
+                losses[:, some] = new.loss(self.sparsity).reshape(-1, d).T
+                for place, j in enumerate(some.tolist()):
+                    tried[j] = new, place * d
+                    now.replace(j, new, place * d + j)
+            if self.budget.expired:
                 break
-            for place, j in enumerate(stale):
-                tried[j] = new, place * d
-                now.replace(j, new, place * d + j)
-            loss[:, stale] = new.loss(self.sparsity).reshape(-1, d).T
-            changes = best_changes(graph, loss.diagonal() - loss)
+            changes = best_changes(graph, losses.diagonal() - losses)
             if not changes:
                 finished = True
                 break
@@ -123,26 +128,29 @@ class Refinement:
                 graph[i, j] = ~graph[i, j]
                 candidates, first = tried[j]
                 now.replace(j, candidates, first + i)
-                loss[j, j] = loss[i, j]
             stale = sorted({j for _, j in changes})
         return dataclasses.replace(
             answer,
             graph=graph,
             edge_probability=graph.astype(float),
             target_probability=np.asarray(now.gates.target_probability().detach(), dtype=np.float64),
-            objective=float(loss.trace()) if tried else answer.objective,
+            objective=float(now.loss(self.sparsity).sum()),
             cut_short=answer.cut_short or (not finished and self.budget.expired),
             n_steps=answer.n_steps + self.n_steps,
         )
 
-    def _try(self, now: Candidates, graph: BoolArray, variables: list[int]) -> Candidates | None:
+    def _try(self, now: Candidates, graph: BoolArray, variables: IntArray) -> Candidates | None:
         """Every change of one parent of some variables, row ``place * d + i`` for parent i, none at i = j; None: no time."""
         d = len(graph)
         rows, changed = np.repeat(variables, d), np.tile(np.arange(d), len(variables))
         parents = graph.T[rows]
         parents[np.arange(len(rows)), changed] ^= rows != changed
-        new = now.copied(rows, parents, self.samples, rows)
+        new = now.copied(rows, self._gates(rows, parents))
         return new if self._train(new, self.pace.steps) else None
+
+    def _gates(self, variables: IntArray, parents: BoolArray) -> GivenParents:
+        samples = self.samples
+        return GivenParents(parents, samples.told[:, variables], samples.estimated[:, variables], self.conditionals.precision)
 
     def _train(self, candidates: Candidates, n_steps: int) -> bool:
         """Whether the budget sufficed."""
@@ -196,7 +204,3 @@ def best_changes(graph: BoolArray, gain: FloatArray) -> list[tuple[int, int]]:
             graph = changed
             chosen += [(int(i), int(j)) for i, j in entries]
     return chosen
-
-
-def _gates(samples: Samples, variables: IntArray, parents: BoolArray, precision: str) -> GivenParents:
-    return GivenParents(parents, samples.told[:, variables], samples.estimated[:, variables], precision)
