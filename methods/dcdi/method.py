@@ -78,8 +78,7 @@ class DCDI(Method):
         few hundred samples the regressions came out ahead, on networks too (``results/tuning``).
     output : {"gaussian", "flow"}
         Density that a network answers with: a mean and one standard deviation for each variable ("DCDI-G"), or a deep
-        sigmoidal flow of two layers of 16 sigmoids ("DCDI-DSF"), which with a few hundred samples leaves out edges that a
-        Gaussian finds. Regressions are always Gaussian.
+        sigmoidal flow of two layers of 16 sigmoids ("DCDI-DSF"). Regressions are always Gaussian.
     interventions : {"perfect", "imperfect"}
         What a target has of its own in its environment: a density without parents, or another conditional given the same
         parents.
@@ -113,7 +112,8 @@ class DCDI(Method):
       steps in place of tens of thousands, two searches, and of their answers the one with the lower objective.
     - Refinement (ours): edges of the answer come, go and turn around for as long as that lowers the same objective, all changes
       trained side by side. A search alone often has an edge the wrong way, and then others that make up for it;
-      ``refinement=False`` is that search.
+      ``refinement=False`` is that search. Gates of edges are 0 or 1 in the end. Networks are judged by the samples that they
+      learned from: where those are few, too many edges may come.
     - Once the gates are acyclic, their order is kept; weights learn with all of its gates open, then gates and targets start
       anew and come to rest without constraint. The published code only thresholds, and what the constraint has closed beyond
       need stays closed.
