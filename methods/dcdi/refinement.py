@@ -29,7 +29,7 @@ LEAST_GAIN = 2e-3
 MOST_ROUNDS = 20
 
 MOST_AT_ONCE = 400
-"""Conditionals that train side by side; more are as fast one after the other, and take less memory so."""
+"""Conditionals that train side by side: memory is bounded, whatever the number of variables."""
 
 
 @dataclass(frozen=True, slots=True)
