@@ -75,25 +75,27 @@ class LinearConditionals:
 
     def negative_log_likelihood(self, gates: Gates | GivenParents) -> Tensor:
         """Expected over gates, nats per sample, summed over variables."""
-        return self._expected(gates.inverse_odds(), gates.target_probability()).sum()
+        target = gates.target_probability()
+        shared, own = self._expected(gates.inverse_odds(), target)
+        return ((1.0 - target) * shared + target * own).sum()
 
-    def at_rest(self, gates: Gates | GivenParents) -> Tensor:
-        """With the gates above one half open and the others closed, of each variable, tensor (K,)."""
+    def by_environment(self, gates: Gates | GivenParents) -> tuple[Tensor, Tensor]:
+        """Of all samples, with the gates above one half open and the others closed; tensors (E, K)."""
         return self._expected((1.0 - gates.likely_parents()) * CLOSED_ODDS, gates.likely_targets())
 
-    def _expected(self, ridge: Tensor, target: Tensor) -> Tensor:
-        """Nats per sample of each variable, tensor (K,), from inverse odds of parents (K, d) and targets (E, K)."""
+    def _expected(self, ridge: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """As no target and as a target, from inverse odds of parents (K, d) and probabilities of targets (E, K)."""
         import torch
 
-        kept = (1.0 - target) * self.shares[:, None]
+        shares = self.shares[:, None]
+        kept = (1.0 - target) * shares
         with torch.no_grad():
             pooled = torch.einsum("ej,eab->jab", kept, self.moments)
             residual, variance = self._solved(pooled, ridge)
             variance = (variance / kept.sum(dim=0).clamp_min(1e-12)).clamp_min(_SMALLEST_VARIANCE)
         squares = self._expected_squares(residual, ridge)
         shared = 0.5 * (variance.log() + _LOG_2_PI + squares / variance)
-        own = self._own(ridge) if self.imperfect else self.root
-        return (kept * shared + target * self.shares[:, None] * own).sum(dim=0)
+        return shares * shared, shares * (self._own(ridge) if self.imperfect else self.root)
 
     def _own(self, ridge: Tensor) -> Tensor:
         """Of each variable as a target of each environment, tensor (E, K)."""

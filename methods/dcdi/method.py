@@ -21,7 +21,7 @@ from methods.dcdi.refinement import Pace, Refinement
 from methods.dcdi.samples import Samples
 from methods.dcdi.training import Outcome, Schedule, Sparsity, Training
 
-BATCH_SIZE = 512
+BATCH_SIZE = 128
 
 NEURAL = Schedule(
     edge_start=0.0,
@@ -95,7 +95,8 @@ class DCDI(Method):
 
     Notes
     -----
-    All gates are scores: optimised, not integrated over, and nearly always at 0 or 1 in the end.
+    Edges and targets have scores, not probabilities: each says by how many nats of all samples the objective prefers the answer
+    to its best alternative in that one edge or target. Without refinement they are gates, nearly always at 0 or 1 in the end.
 
     The answer is always a DAG: edges above .5 along one order of the variables, the one against which the gates are weakest.
 
@@ -106,19 +107,19 @@ class DCDI(Method):
     straight-through gradients, first logits, prices of edges, constraint, threshold .5, and for imperfect or unknown targets
     densities of their own for each environment. Deviations:
 
-    - Schedule: Adam with rates .02 or .1 for gates and .005 for weights on batches of 512 in place of RMSprop with .001 on 64;
+    - Schedule: Adam with rates .02 or .1 for gates and .005 for weights on batches of 128 in place of RMSprop with .001 on 64;
       multipliers move as soon as a window of 50 steps gains nothing; mu starts at 1e-6 and grows by a factor of 4, in place
       of 1e-8 and 2, and all gates at one half, in place of nearly open. Gate logits stay in [-14, 14]. Some seven thousand
       steps in place of tens of thousands, two searches, and of their answers the one with the lower objective.
     - Refinement (ours): edges of the answer come, go and turn around for as long as that lowers the same objective, all changes
       trained side by side. A search alone often has an edge the wrong way, and then others that make up for it;
-      ``refinement=False`` is that search. Gates of edges are 0 or 1 in the end. Networks are judged by the samples that they
-      learned from: where those are few, too many edges may come.
+      ``refinement=False`` is that search. Networks learn from four fifths of the samples there and are judged by the others:
+      judged by what they have learned from, they take noise for edges where samples are few.
     - Once the gates are acyclic, their order is kept; weights learn with all of its gates open, then gates and targets start
       anew and come to rest without constraint. The published code only thresholds, and what the constraint has closed beyond
       need stays closed.
     - The constraint is not divided by that of a full graph, and counts as met at .01.
-    - No samples are set aside: the published code uses them only to see when a stage is over.
+    - The search sets no samples aside: the published code uses them only to see when a stage is over.
     - The target gates are not drawn: the likelihood is linear in them, so that their expectation is exact. Densities of perfect
       targets are in closed form, each with its own variance; the published code shares one between environments.
     - Imperfect targets share the hidden units and have their own read-out, and may be unknown; the published code gives each
@@ -193,18 +194,18 @@ class DCDI(Method):
         outcomes = []
         with one_thread():
             for schedule in schedules or SCHEDULES[self.conditionals]:
-                conditionals = self._conditionals(samples, rng, batch_size)
+                conditionals = self._conditionals(samples, rng, batch_size, hold_out=False)
                 gates = Gates(samples.told, samples.estimated, conditionals.precision)
                 outcome = Training(conditionals, gates, sparsity, schedule, self.max_steps, budget).run()
                 if self.refinement and self.output == "gaussian" and np.isfinite(outcome.objective):
-                    conditionals = self._conditionals(samples, rng, batch_size)
+                    conditionals = self._conditionals(samples, rng, batch_size, hold_out=True)
                     outcome = Refinement(conditionals, samples, sparsity, PACES[self.conditionals], budget).run(outcome)
                 outcomes.append(outcome)
         best = min(outcomes, key=lambda outcome: outcome.objective)
         return dataclasses.replace(best, cut_short=any(outcome.cut_short for outcome in outcomes))
 
     def _conditionals(
-        self, samples: Samples, rng: np.random.Generator, batch_size: int
+        self, samples: Samples, rng: np.random.Generator, batch_size: int, *, hold_out: bool
     ) -> LinearConditionals | NeuralConditionals:
         import torch
 
@@ -212,7 +213,14 @@ class DCDI(Method):
         if self.conditionals == "linear":
             return LinearConditionals(samples, imperfect=imperfect)
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        return NeuralConditionals(samples, output=self.output, imperfect=imperfect, batch_size=batch_size, generator=generator)
+        return NeuralConditionals(
+            samples,
+            output=self.output,
+            imperfect=imperfect,
+            batch_size=batch_size,
+            generator=generator,
+            hold_out=hold_out,
+        )
 
     def effective_capabilities(self) -> Capabilities:
         """Linear conditionals are fitted without any draw."""

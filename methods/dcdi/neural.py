@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Output = Literal["gaussian", "flow"]
 
 UNITS = 16
+
+LARGEST_BATCH = 512
+"""Samples that are judged at once: memory is bounded."""
+
 _SLOPE = 0.01
 """Of the leaky rectifier below zero."""
 
@@ -42,23 +46,38 @@ class NeuralConditionals:
         A mean, with one standard deviation for each variable; or all parameters of a deep sigmoidal flow.
     imperfect : bool
     batch_size : int
-        Samples for one step; all of them where there are no more.
+        Samples for one step; all that are learned from where there are no more.
     generator : Generator
         Of torch; for the first weights, batches and gates.
+    hold_out : bool
+        Judge by the samples that are held out, and learn weights from the others alone; else by those that are learned from.
+        Densities of perfect targets, two numbers each, are always those of all samples.
     """
 
     precision = "float32"
 
-    def __init__(self, samples: Samples, *, output: Output, imperfect: bool, batch_size: int, generator: Generator) -> None:
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        output: Output,
+        imperfect: bool,
+        batch_size: int,
+        generator: Generator,
+        hold_out: bool = False,
+    ) -> None:
         import torch
 
-        (n, d), n_environments = samples.X.shape, samples.n_environments
+        d, n_environments = samples.X.shape[1], samples.n_environments
         self.X = torch.tensor(samples.X, dtype=torch.float32)
         self.environment = torch.tensor(samples.environment)
         self.variables = torch.arange(d)
         self.flow, self.imperfect, self.generator = output == "flow", imperfect, generator
-        self.batch_size = min(batch_size, n)
-        self._order, self._place = torch.arange(n), n
+        held_out = samples.held_out & hold_out
+        self._order = torch.tensor(np.flatnonzero(~held_out))
+        self._judging = torch.tensor(np.flatnonzero(held_out if held_out.any() else ~held_out))
+        self._place = len(self._order)
+        self.batch_size = min(batch_size, len(self._order))
         n_outputs = densities.FLOW_PARAMETERS if self.flow else 1
         sizes = [d, UNITS, UNITS, n_outputs]
         self.weights = [self._first_weights(d, *pair) for pair in pairwise(sizes)]
@@ -112,23 +131,22 @@ class NeuralConditionals:
         """Of the next batch, with gates drawn for each sample: nats per sample, summed over variables."""
         batch = self._next_batch()
         parents = gates.sample_parents(len(batch), self.generator)
-        return self._expected(batch, parents, gates.target_probability()).mean(dim=1).sum()
+        shared, own = self.of(batch, parents)
+        target = gates.target_probability()[self.environment[batch]].T
+        return ((1.0 - target) * shared + target * own).mean(dim=1).sum()
 
-    def at_rest(self, gates: Gates | GivenParents) -> Tensor:
-        """Of all samples, with the gates above one half open and the others closed, of each variable, tensor (K,)."""
+    def by_environment(self, gates: Gates | GivenParents) -> tuple[Tensor, Tensor]:
+        """Of the samples that judge, with the gates above one half open and the others closed; tensors (E, K)."""
         import torch
 
-        parents, target = gates.likely_parents()[:, None, :], gates.likely_targets()
+        parents = gates.likely_parents()[:, None, :]
+        sums = torch.zeros(2, len(gates.told), len(self.variables))
         with torch.no_grad():
-            batches = torch.split(torch.arange(len(self.X)), self.batch_size)
-            sums = [self._expected(b, parents.expand(-1, len(b), -1), target).sum(dim=1) for b in batches]
-            return torch.stack(sums).sum(dim=0) / len(self.X)
-
-    def _expected(self, batch: Tensor, parents: Tensor, target: Tensor) -> Tensor:
-        """Of each variable in each sample, over whether it is a target; tensor (K, n)."""
-        shared, own = self.of(batch, parents)
-        target = target[self.environment[batch]].T
-        return (1.0 - target) * shared + target * own
+            for batch in torch.split(self._judging, LARGEST_BATCH):
+                for total, nats in zip(sums, self.of(batch, parents.expand(-1, len(batch), -1)), strict=True):
+                    total.index_add_(0, self.environment[batch], nats.T)
+        shared, own = sums / len(self._judging)
+        return shared, own
 
     def of(self, batch: Tensor, parents: Tensor) -> tuple[Tensor, Tensor]:
         """Negative log densities of the variables of some samples, as no targets and as targets.
@@ -188,6 +206,7 @@ class NeuralConditionals:
         import torch
 
         if self._place + self.batch_size > len(self._order):
-            self._order, self._place = torch.randperm(len(self._order), generator=self.generator), 0
+            shuffled = torch.randperm(len(self._order), generator=self.generator)
+            self._order, self._place = self._order[shuffled], 0
         self._place += self.batch_size
         return self._order[self._place - self.batch_size : self._place]

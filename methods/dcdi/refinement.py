@@ -21,10 +21,13 @@ from bench.graphs import IntArray, is_acyclic
 from bench.types import BoolArray, Budget, FloatArray
 from methods.dcdi.gates import TARGET_RESTART, GivenParents
 from methods.dcdi.samples import Samples
-from methods.dcdi.training import LAST_RATE, Conditionals, Outcome, Sparsity, optimiser
+from methods.dcdi.training import LAST_RATE, Conditionals, Outcome, Sparsity, at_rest, optimiser
 
 LEAST_GAIN = 2e-3
 """Nats per sample by which a change has to lower the objective: of two networks trained alike one is better by as much."""
+
+LEAST_NATS = 1e-6
+"""For a decision: what is as good either way stays on its side of one half."""
 
 MOST_ROUNDS = 20
 
@@ -75,10 +78,15 @@ class Candidates:
 
     def loss(self, price: Sparsity) -> FloatArray:
         """At rest, nats per sample, float64 (K,)."""
-        nats, gates = self.conditionals.at_rest(self.gates), self.gates
+        nats, gates = at_rest(self.conditionals, self.gates), self.gates
         return np.asarray(
             nats + price.edge * gates.parents.sum(dim=1) + price.target * gates.likely_targets().sum(dim=0), dtype=np.float64
         )
+
+    def target_gain(self, price: Sparsity) -> FloatArray:
+        """Nats per sample that each target gate gains by being open, float64 (E, K)."""
+        shared, own = self.conditionals.by_environment(self.gates)
+        return np.asarray((shared - own).detach() - price.target, dtype=np.float64)
 
 
 class Refinement:
@@ -108,7 +116,7 @@ class Refinement:
         now.gates.target_logits.data[:] = torch.where(likely, -TARGET_RESTART, TARGET_RESTART)
         if not self._train(now, self.pace.first_steps):
             return dataclasses.replace(answer, cut_short=True)
-        losses, tried = np.empty((d, d)), dict[int, tuple[Candidates, int]]()
+        losses, tried = np.full((d, d), np.nan), dict[int, tuple[Candidates, int]]()
         stale, finished = list(range(d)), False
         for _ in range(MOST_ROUNDS):
             for some in np.array_split(stale, -(-len(stale) * d // MOST_AT_ONCE)):
@@ -129,11 +137,15 @@ class Refinement:
                 candidates, first = tried[j]
                 now.replace(j, candidates, first + i)
             stale = sorted({j for _, j in changes})
+            losses[:, stale] = np.nan
+        n = len(self.samples.X)
+        likely_targets, target_gain = now.gates.likely_targets().numpy() > 0.5, now.target_gain(self.sparsity)
+        target_score = scores(likely_targets, n * np.where(likely_targets, target_gain, -target_gain))
         return dataclasses.replace(
             answer,
             graph=graph,
-            edge_probability=graph.astype(float),
-            target_probability=np.asarray(now.gates.target_probability().detach(), dtype=np.float64),
+            edge_probability=scores(graph, n * preference(graph, losses.diagonal() - losses)),
+            target_probability=np.where(self.samples.estimated, target_score, self.samples.told),
             objective=float(now.loss(self.sparsity).sum()),
             cut_short=answer.cut_short or (not finished and self.budget.expired),
             n_steps=answer.n_steps + self.n_steps,
@@ -174,6 +186,12 @@ class Refinement:
         return True
 
 
+def single_changes(graph: BoolArray) -> list[tuple[tuple[int, int], ...]]:
+    """Entries of each change of one edge: it comes, it goes, or it turns around, which are two."""
+    off_diagonal = np.argwhere(~np.eye(len(graph), dtype=bool)).tolist()
+    return [((i, j),) for i, j in off_diagonal] + [((i, j), (j, i)) for i, j in np.argwhere(graph).tolist()]
+
+
 def best_changes(graph: BoolArray, gain: FloatArray) -> list[tuple[int, int]]:
     """Changes that go together: the best first, none that closes a cycle, none of a variable that another has changed.
 
@@ -187,20 +205,45 @@ def best_changes(graph: BoolArray, gain: FloatArray) -> list[tuple[int, int]]:
     Returns
     -------
     list of (i, j)
-        Entries of ``graph`` that change; an edge that turns around is two.
+        Entries of ``graph`` that change.
     """
-    changes = list[tuple[float, tuple[tuple[int, int], ...]]]()
-    changes += [(gain[i, j], ((i, j),)) for i, j in np.argwhere(~np.eye(len(graph), dtype=bool))]
-    changes += [(gain[i, j] + gain[j, i], ((i, j), (j, i))) for i, j in np.argwhere(graph)]
-    changes = sorted((c for c in changes if c[0] > LEAST_GAIN), key=lambda c: -c[0])
-    graph, chosen = graph.copy(), list[tuple[int, int]]()
-    for _, entries in changes:
+    gains = [(sum(gain[entry] for entry in entries), entries) for entries in single_changes(graph)]
+    chosen = list[tuple[int, int]]()
+    for _, entries in sorted((c for c in gains if c[0] > LEAST_GAIN), key=lambda c: -c[0]):
         if {j for _, j in entries} & {j for _, j in chosen}:
             continue
-        changed = graph.copy()
-        for entry in entries:
-            changed[entry] = ~changed[entry]
+        changed = _changed(graph, entries)
         if is_acyclic(changed):
             graph = changed
-            chosen += [(int(i), int(j)) for i, j in entries]
+            chosen += entries
     return chosen
+
+
+def preference(graph: BoolArray, gain: FloatArray) -> FloatArray:
+    """How much lower the objective is with each entry of a DAG as it is, float64 (d, d).
+
+    An edge is held against its absence and its reverse, whichever is better, a lack of one against its addition. What would
+    close a cycle is no alternative: infinite. Parameters are those of :func:`best_changes`.
+    """
+    least = np.full(graph.shape, np.inf)
+    for entries in single_changes(graph):
+        if is_acyclic(_changed(graph, entries)):
+            for entry in entries:
+                least[entry] = min(least[entry], -sum(gain[other] for other in entries))
+    return least
+
+
+def scores(decided: BoolArray, nats: FloatArray) -> FloatArray:
+    """From 0 to 1, above one half what was decided for, further from it the more nats of all samples speak for the decision.
+
+    Probabilities would all be 0 or 1 as floats. Where it is not known how much speaks for a decision, the score is 0 or 1.
+    """
+    certainty = 1.0 - 1.0 / (1.0 + np.maximum(np.nan_to_num(nats, nan=np.inf, posinf=np.inf), LEAST_NATS))
+    return 0.5 + np.where(decided, 0.5, -0.5) * certainty
+
+
+def _changed(graph: BoolArray, entries: tuple[tuple[int, int], ...]) -> BoolArray:
+    changed = graph.copy()
+    for entry in entries:
+        changed[entry] = ~changed[entry]
+    return changed

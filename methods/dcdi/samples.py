@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from bench.types import BoolArray, FloatArray, Observed
 
+FOLDS = 5
+"""One sample of as many is held out: a fifth, as published."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
@@ -23,12 +26,15 @@ class Samples:
         Known targets.
     estimated : bool (E, d)
         Entries that are not known.
+    held_out : bool (n,)
+        Every fifth sample of an environment, to judge what networks have learned from the others.
     """
 
     X: FloatArray
     environment: npt.NDArray[np.intp]
     told: BoolArray
     estimated: BoolArray
+    held_out: BoolArray
 
     @classmethod
     def of(cls, observed: Observed) -> Samples:
@@ -45,7 +51,11 @@ class Samples:
                 estimated[e] = len(environments) > 1 and not environment.is_observational
         sizes = [environment.n_samples for environment in environments]
         return cls(
-            (X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0), np.repeat(np.arange(len(sizes)), sizes), told, estimated
+            X=(X - X.mean(axis=0)) / np.where(spread > 0, spread, 1.0),
+            environment=np.repeat(np.arange(len(sizes)), sizes),
+            told=told,
+            estimated=estimated,
+            held_out=np.concatenate([np.arange(size) % FOLDS == FOLDS - 1 for size in sizes]),
         )
 
     @property

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 
 class Conditionals(Protocol):
-    """What is learned beside the gates, of K variables."""
+    """What is learned beside the gates, of K variables.
+
+    ``by_environment`` gives the negative log-likelihood of each variable as no target and as a target, with the gates above one
+    half open and the others closed: the part of each environment in nats per sample of all, tensors (E, K).
+    """
 
     precision: str
 
@@ -45,7 +49,7 @@ class Conditionals(Protocol):
 
     def negative_log_likelihood(self, gates: Gates | GivenParents) -> Tensor: ...
 
-    def at_rest(self, gates: Gates | GivenParents) -> Tensor: ...
+    def by_environment(self, gates: Gates | GivenParents) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Outcome:
     target_probability : float64 (E, d)
     graph : bool (d, d)
     objective : float
-        Of all samples, each gate open or closed; infinite where the gates never had an order.
+        Each gate open or closed, of the samples that judge; infinite where the gates never had an order.
     converged : bool
         The gates became acyclic, and came to rest given their order, before the steps were spent.
     cut_short : bool
@@ -242,8 +246,8 @@ class Training:
                 objectives = []
 
     def _at_rest(self) -> float:
-        """The objective of all samples, each gate open or closed."""
-        nats, gates, price = self.conditionals.at_rest(self.gates).sum(), self.gates, self.sparsity
+        """The objective, each gate open or closed."""
+        nats, gates, price = at_rest(self.conditionals, self.gates).sum(), self.gates, self.sparsity
         return float(nats + price.edge * gates.likely_parents().sum() + price.target * gates.likely_targets().sum())
 
     def _objective(self, objective: Tensor) -> Tensor:
@@ -254,6 +258,13 @@ class Training:
             violation = cyclicity(edges)
             objective = objective + self.multiplier * violation + 0.5 * self.penalty * violation.square()
         return objective
+
+
+def at_rest(conditionals: Conditionals, gates: Gates | GivenParents) -> Tensor:
+    """Negative log-likelihood of each variable, each gate open or closed, nats per sample, tensor (K,)."""
+    shared, own = conditionals.by_environment(gates)
+    target = gates.likely_targets()
+    return ((1.0 - target) * shared + target * own).sum(dim=0)
 
 
 def optimiser(gates: list[Tensor], gate_rate: float, weights: list[Tensor], weight_rate: float) -> Adam:

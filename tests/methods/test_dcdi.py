@@ -25,9 +25,9 @@ from methods.dcdi.linear import LinearConditionals
 from methods.dcdi.method import NEURAL as NEURAL_SCHEDULE
 from methods.dcdi.method import PACES
 from methods.dcdi.neural import NeuralConditionals
-from methods.dcdi.refinement import LEAST_GAIN, Refinement, best_changes
+from methods.dcdi.refinement import LEAST_GAIN, Refinement, best_changes, preference, scores
 from methods.dcdi.samples import Samples
-from methods.dcdi.training import Outcome, Sparsity, Training
+from methods.dcdi.training import Outcome, Sparsity, Training, at_rest
 
 # 0 -> 1 -> 2 <- 3
 DAG = np.zeros((4, 4), dtype=bool)
@@ -245,7 +245,38 @@ def test_at_rest_all_samples_count_and_likely_gates_are_open():
     shared, own = conditionals.of(torch.arange(len(samples.X)), torch.tensor(DAG.T[:, None, :]).float())
     is_target = (target > 0.5)[samples.environment].T
     wanted = np.where(is_target, own.detach().numpy(), shared.detach().numpy()).mean(axis=1)
-    np.testing.assert_allclose(conditionals.at_rest(gates), wanted, atol=1e-4)
+    np.testing.assert_allclose(at_rest(conditionals, gates), wanted, atol=1e-4)
+
+
+def test_samples_that_are_held_out_are_not_learned_from_and_judge_alone():
+    observed = problem(SINGLE, n=12)
+    samples = Samples.of(observed)
+    assert np.bincount(samples.environment[samples.held_out]).tolist() == [2] * 5
+    generator = torch.Generator().manual_seed(1)
+    networks = NeuralConditionals(samples, output="gaussian", imperfect=False, batch_size=7, generator=generator, hold_out=True)
+    seen = np.concatenate([networks._next_batch().numpy() for _ in range(40)])
+    np.testing.assert_array_equal(np.unique(seen), np.flatnonzero(~samples.held_out))
+    gates = GivenParents(DAG.T, samples.told, samples.estimated, "float32")
+    shared, own = networks.of(torch.tensor(np.flatnonzero(samples.held_out)), torch.tensor(DAG.T[:, None, :]).float())
+    for found, nats in zip(networks.by_environment(gates), (shared, own), strict=True):
+        rows = samples.environment[samples.held_out]
+        wanted = [nats.detach().numpy()[:, rows == e].sum(axis=1) / len(rows) for e in range(5)]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_where_no_environment_has_enough_samples_to_hold_one_out_those_that_are_learned_from_judge():
+    observed = problem(SINGLE, n=4)
+    samples = Samples.of(observed)
+    assert not samples.held_out.any()
+    answers = []
+    for hold_out in (False, True):
+        generator = torch.Generator().manual_seed(1)
+        networks = NeuralConditionals(
+            samples, output="gaussian", imperfect=False, batch_size=7, generator=generator, hold_out=hold_out
+        )
+        answers.append(at_rest(networks, GivenParents(DAG.T, samples.told, samples.estimated, "float32")).numpy())
+    np.testing.assert_array_equal(*answers)
+    assert np.isfinite(answers[0]).all()
 
 
 @pytest.mark.parametrize("imperfect", [False, True])
@@ -254,9 +285,9 @@ def test_linear_conditionals_at_rest_have_likely_gates_open_for_certain(imperfec
     conditionals = LinearConditionals(Samples.of(observed), imperfect=imperfect)
     likely = a_gates(observed, np.where(DAG, 0.6, 0.4), np.where(matrix(SINGLE), 0.7, 0.1))
     sure = a_gates(observed, np.where(DAG, 1 - 1e-13, 1e-13), np.where(matrix(SINGLE), 1 - 1e-13, 1e-13))
-    at_rest = conditionals.at_rest(likely).sum().item()
-    assert at_rest == pytest.approx(conditionals.negative_log_likelihood(sure).item(), rel=1e-6)
-    assert at_rest != pytest.approx(conditionals.negative_log_likelihood(likely).item(), rel=1e-3)
+    value = at_rest(conditionals, likely).sum().item()
+    assert value == pytest.approx(conditionals.negative_log_likelihood(sure).item(), rel=1e-6)
+    assert value != pytest.approx(conditionals.negative_log_likelihood(likely).item(), rel=1e-3)
 
 
 def _linear(imperfect):
@@ -285,7 +316,7 @@ def test_copies_answer_as_the_conditionals_they_were_copied_from_until_those_are
 
     def nats(of, rows):
         gates = GivenParents(parents[rows], matrix(SINGLE)[:, rows], np.zeros((5, len(rows)), bool), of.precision)
-        return of.at_rest(gates).detach().numpy()
+        return at_rest(of, gates).detach().numpy()
 
     before = nats(conditionals, np.arange(4))
     copies = conditionals.copied(rows)
@@ -422,6 +453,69 @@ def test_changes_that_go_together_keep_the_graph_acyclic_and_change_each_variabl
             assert not changes
 
 
+def test_an_edge_is_held_against_its_absence_and_its_reverse_and_the_lack_of_one_against_its_addition():
+    graph = np.zeros((4, 4), dtype=bool)
+    graph[[0, 1, 0, 3], [1, 2, 2, 2]] = True
+    gain = np.array(
+        [
+            [0.0, -5.0, -4.0, -0.5],
+            [2.0, 0.0, -3.0, -0.2],
+            [9.0, 1.0, 0.0, 7.5],
+            [-0.1, -0.3, -8.0, 0.0],
+        ]
+    )
+    wanted = np.array(
+        [
+            [np.inf, 3.0, 4.0, 0.5],  # 0 -> 1: 5 against none, 5 - 2 against 1 -> 0; 0 -> 2 cannot turn, 1 lies between
+            [3.0, np.inf, 2.0, 0.2],
+            [np.inf, 2.0, np.inf, 0.5],  # 2 -> 0 closes a cycle
+            [0.1, 0.3, 0.5, np.inf],
+        ]
+    )
+    np.testing.assert_allclose(preference(graph, gain), wanted)
+
+
+def test_scores_rank_decisions_that_are_all_certain_and_stay_on_their_side_of_one_half():
+    nats = np.array([-1.0, 0.0, 2.0, 300.0, 900.0, np.inf, np.nan])
+    for decided in (True, False):
+        score = scores(np.full(7, decided), nats)
+        distance = score - 0.5 if decided else 0.5 - score
+        assert (distance > 0).all()
+        assert (np.diff(distance)[1:5] > 0).all()
+        np.testing.assert_array_equal(score[-2:], float(decided))
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_scores_of_a_refined_answer_are_what_each_change_of_it_costs(told):
+    observed = problem(SINGLE, n=40, told=told, seed=4)
+    found, samples = _refined(observed, EMPTY), Samples.of(observed)
+    linear, targets = LinearConditionals(samples, imperfect=False), found.target_probability > 0.5
+
+    def objective(graph, targets):
+        gates = GivenParents(graph.T, targets, np.zeros_like(targets), "float64")
+        return at_rest(linear, gates).sum().item() + 0.01 * graph.sum() + 0.01 * targets.sum()
+
+    best, score = objective(found.graph, targets), found.edge_probability
+    added = np.argwhere((score > 0) & (score < 0.5) & ~found.graph & ~found.graph.T)
+    assert len(added) > 0
+    for i, j in added:
+        other = found.graph.copy()
+        other[i, j] = True
+        odds = len(samples.X) * (objective(other, targets) - best)
+        if told:  # else the targets may change as well
+            assert score[i, j] == pytest.approx(0.5 / (1.0 + odds), abs=1e-6)
+    for e, j in itertools.product(range(5), range(4)):
+        if told:
+            assert found.target_probability[e, j] == targets[e, j]
+        elif samples.estimated[e, j]:
+            kept = LinearConditionals(samples, imperfect=False).by_environment(
+                GivenParents(found.graph.T, targets, np.zeros_like(targets), "float64")
+            )
+            odds = len(samples.X) * (kept[0] - kept[1])[e, j].item() - len(samples.X) * 0.01
+            certainty = 1.0 - 1.0 / (1.0 + abs(odds))
+            assert found.target_probability[e, j] == pytest.approx(0.5 + (0.5 if targets[e, j] else -0.5) * certainty, abs=1e-6)
+
+
 def _refined(observed, graph, conditionals="linear", price=0.01, budget=None):
     samples = Samples.of(observed)
     if conditionals == "linear":
@@ -444,7 +538,7 @@ EMPTY, FULL = DAG & ~DAG, follows(np.array([2, 1, 3, 0]))
 def test_single_changes_lead_from_a_wrong_graph_to_the_true_one(start, told):
     found = _refined(problem(SINGLE, n=300, told=told), start)
     np.testing.assert_array_equal(found.graph, DAG)
-    np.testing.assert_array_equal(found.edge_probability, DAG)
+    np.testing.assert_array_equal(found.edge_probability > 0.5, DAG)
     np.testing.assert_array_equal(found.target_probability > 0.5, matrix(SINGLE))
     assert not found.cut_short
 
@@ -465,7 +559,7 @@ def test_the_objective_of_a_refined_answer_is_that_of_its_graph_and_no_single_ch
     def objective(graph):
         gates = GivenParents(graph.T, samples.told, samples.estimated, "float64")
         told = 0.01 * samples.told.sum()
-        return linear.at_rest(gates).sum().item() + price * graph.sum() + told
+        return at_rest(linear, gates).sum().item() + price * graph.sum() + told
 
     assert found.objective == pytest.approx(objective(found.graph), abs=1e-9)
     for i, j in itertools.permutations(range(4), 2):
