@@ -107,7 +107,10 @@ class Refinement:
         self.n_steps = 0
 
     def run(self, answer: Outcome) -> Outcome:
-        """The answer, or a better one near it; cut short where the budget ended before no change was left that helps."""
+        """The answer, or a better one near it; cut short where the budget ended before no change was left that helps.
+
+        Its objective is that of a refined answer, or infinite where there was no time to find it.
+        """
         import torch
 
         graph, d = answer.graph.copy(), len(answer.graph)
@@ -115,7 +118,8 @@ class Refinement:
         likely = torch.tensor(answer.target_probability > 0.5)
         now.gates.target_logits.data[:] = torch.where(likely, -TARGET_RESTART, TARGET_RESTART)
         if not self._train(now, self.pace.first_steps):
-            return dataclasses.replace(answer, cut_short=True)
+            # What the search has for its objective is of other weights and samples: no match for that of a refined answer.
+            return dataclasses.replace(answer, objective=np.inf, cut_short=True)
         losses, tried = np.full((d, d), np.nan), dict[int, tuple[Candidates, int]]()
         stale, finished = list(range(d)), False
         for _ in range(MOST_ROUNDS):

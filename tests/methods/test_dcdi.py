@@ -573,6 +573,8 @@ def test_a_refinement_out_of_budget_leaves_the_answer_as_it_is_and_says_so():
     found = _refined(problem(SINGLE, n=30), DAG.T, budget=Budget(seconds=0.0))
     assert found.cut_short
     np.testing.assert_array_equal(found.graph, DAG.T)
+    # A refined answer is to be preferred, whatever a search says of its own.
+    assert found.objective == np.inf
 
 
 # The method ---------------------------------------------------------------------------------------------------------------
