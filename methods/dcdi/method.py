@@ -78,7 +78,8 @@ class DCDI(Method):
         few hundred samples the regressions came out ahead, on networks too (``results/tuning``).
     output : {"gaussian", "flow"}
         Density that a network answers with: a mean and one standard deviation for each variable ("DCDI-G"), or a deep
-        sigmoidal flow of two layers of 16 sigmoids ("DCDI-DSF"). Regressions are always Gaussian.
+        sigmoidal flow of two layers of 16 sigmoids ("DCDI-DSF"), whose answers are not refined: with a few hundred samples they
+        depend on the order of the batches. Regressions are always Gaussian.
     interventions : {"perfect", "imperfect"}
         What a target has of its own in its environment: a density without parents, or another conditional given the same
         parents.

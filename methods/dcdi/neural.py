@@ -23,8 +23,8 @@ Output = Literal["gaussian", "flow"]
 
 UNITS = 16
 
-LARGEST_BATCH = 512
-"""Samples that are judged at once: memory is bounded."""
+JUDGED_AT_ONCE = 512
+"""Samples: memory is bounded, whatever their number."""
 
 _SLOPE = 0.01
 """Of the leaky rectifier below zero."""
@@ -142,7 +142,7 @@ class NeuralConditionals:
         parents = gates.likely_parents()[:, None, :]
         sums = torch.zeros(2, len(gates.told), len(self.variables))
         with torch.no_grad():
-            for batch in torch.split(self._judging, LARGEST_BATCH):
+            for batch in torch.split(self._judging, JUDGED_AT_ONCE):
                 for total, nats in zip(sums, self.of(batch, parents.expand(-1, len(batch), -1)), strict=True):
                     total.index_add_(0, self.environment[batch], nats.T)
         shared, own = sums / len(self._judging)

@@ -21,7 +21,7 @@ from bench.graphs import IntArray, is_acyclic
 from bench.types import BoolArray, Budget, FloatArray
 from methods.dcdi.gates import TARGET_RESTART, GivenParents
 from methods.dcdi.samples import Samples
-from methods.dcdi.training import LAST_RATE, Conditionals, Outcome, Sparsity, at_rest, optimiser
+from methods.dcdi.training import LAST_RATE, Conditionals, Outcome, Sparsity, losses_at_rest, optimiser
 
 LEAST_GAIN = 2e-3
 """Nats per sample by which a change has to lower the objective: of two networks trained alike one is better by as much."""
@@ -78,10 +78,7 @@ class Candidates:
 
     def loss(self, price: Sparsity) -> FloatArray:
         """At rest, nats per sample, float64 (K,)."""
-        nats, gates = at_rest(self.conditionals, self.gates), self.gates
-        return np.asarray(
-            nats + price.edge * gates.parents.sum(dim=1) + price.target * gates.likely_targets().sum(dim=0), dtype=np.float64
-        )
+        return losses_at_rest(self.conditionals, self.gates, price)
 
     def target_gain(self, price: Sparsity) -> FloatArray:
         """Nats per sample that each target gate gains by being open, float64 (E, K)."""
@@ -242,7 +239,8 @@ def scores(decided: BoolArray, nats: FloatArray) -> FloatArray:
 
     Probabilities would all be 0 or 1 as floats. Where it is not known how much speaks for a decision, the score is 0 or 1.
     """
-    certainty = 1.0 - 1.0 / (1.0 + np.maximum(np.nan_to_num(nats, nan=np.inf, posinf=np.inf), LEAST_NATS))
+    known = np.where(np.isnan(nats), np.inf, nats)
+    certainty = 1.0 - 1.0 / (1.0 + np.maximum(known, LEAST_NATS))
     return 0.5 + np.where(decided, 0.5, -0.5) * certainty
 
 

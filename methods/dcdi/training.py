@@ -174,7 +174,7 @@ class Training:
         edge_probability = _array(self.gates.edge_probability())
         if acyclic:
             # Not the mean of a window: one sample that loses a parent of a mechanism of little noise costs more than the rest.
-            self.objective = self._at_rest()
+            self.objective = float(losses_at_rest(self.conditionals, self.gates, self.sparsity).sum())
         return Outcome(
             edge_probability=edge_probability,
             target_probability=_array(self.gates.target_probability()),
@@ -245,11 +245,6 @@ class Training:
                 yield float(np.mean(objectives))
                 objectives = []
 
-    def _at_rest(self) -> float:
-        """The objective, each gate open or closed."""
-        nats, gates, price = at_rest(self.conditionals, self.gates).sum(), self.gates, self.sparsity
-        return float(nats + price.edge * gates.likely_parents().sum() + price.target * gates.likely_targets().sum())
-
     def _objective(self, objective: Tensor) -> Tensor:
         """With the prices of gates, and of their cyclicity, on the negative log-likelihood."""
         edges, targets = self.gates.edge_probability(), self.gates.target_probability()
@@ -260,11 +255,12 @@ class Training:
         return objective
 
 
-def at_rest(conditionals: Conditionals, gates: Gates | GivenParents) -> Tensor:
-    """Negative log-likelihood of each variable, each gate open or closed, nats per sample, tensor (K,)."""
+def losses_at_rest(conditionals: Conditionals, gates: Gates | GivenParents, price: Sparsity) -> FloatArray:
+    """The objective, each gate open or closed, as a sum over variables: nats per sample of each, float64 (K,)."""
     shared, own = conditionals.by_environment(gates)
     target = gates.likely_targets()
-    return ((1.0 - target) * shared + target * own).sum(dim=0)
+    nats = ((1.0 - target) * shared + target * own).sum(dim=0)
+    return _array(nats + price.edge * gates.likely_parents().sum(dim=1) + price.target * target.sum(dim=0))
 
 
 def optimiser(gates: list[Tensor], gate_rate: float, weights: list[Tensor], weight_rate: float) -> Adam:

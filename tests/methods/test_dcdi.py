@@ -18,6 +18,7 @@ from bench.errors import InputError, MissingDependency
 from bench.graphs import is_acyclic
 from bench.preprocessing import prepare
 from bench.types import Budget, Environment, Observed
+from methods.dcdi import neural
 from methods.dcdi.acyclicity import cyclicity, follows, strongest_order
 from methods.dcdi.densities import FLOW_PARAMETERS, gaussian, sigmoidal_flow
 from methods.dcdi.gates import Gates, GivenParents
@@ -27,7 +28,7 @@ from methods.dcdi.method import PACES
 from methods.dcdi.neural import NeuralConditionals
 from methods.dcdi.refinement import LEAST_GAIN, Refinement, best_changes, preference, scores
 from methods.dcdi.samples import Samples
-from methods.dcdi.training import Outcome, Sparsity, Training, at_rest
+from methods.dcdi.training import Outcome, Sparsity, Training, losses_at_rest
 
 # 0 -> 1 -> 2 <- 3
 DAG = np.zeros((4, 4), dtype=bool)
@@ -62,6 +63,8 @@ LINEAR = "dcdi[conditionals=linear]"
 NEURAL = "dcdi[conditionals=neural,edge_sparsity=0.1]"
 
 SINGLE = [set(), {0}, {1}, {2}, {3}]
+
+FREE = Sparsity(edge=0.0, target=0.0)
 
 
 def fit(observed, spec, seed=0, budget=None):
@@ -236,16 +239,16 @@ def test_a_target_counts_by_its_own_density_and_any_other_by_the_shared_one():
         assert value == pytest.approx(wanted, abs=1e-4)
 
 
-def test_at_rest_all_samples_count_and_likely_gates_are_open():
+def test_at_rest_all_samples_count_and_likely_gates_are_open(monkeypatch):
+    monkeypatch.setattr(neural, "JUDGED_AT_ONCE", 4)
     observed = problem(SINGLE, n=6)
     samples, conditionals = _neural(observed)
-    conditionals.batch_size = 4
     target = np.random.default_rng(0).uniform(size=(5, 4)) * matrix(SINGLE).any(axis=1, keepdims=True)
     gates = a_gates(observed, np.where(DAG, 0.6, 0.4), target, "float32")
     shared, own = conditionals.of(torch.arange(len(samples.X)), torch.tensor(DAG.T[:, None, :]).float())
     is_target = (target > 0.5)[samples.environment].T
     wanted = np.where(is_target, own.detach().numpy(), shared.detach().numpy()).mean(axis=1)
-    np.testing.assert_allclose(at_rest(conditionals, gates), wanted, atol=1e-4)
+    np.testing.assert_allclose(losses_at_rest(conditionals, gates, FREE), wanted, atol=1e-4)
 
 
 def test_samples_that_are_held_out_are_not_learned_from_and_judge_alone():
@@ -274,7 +277,7 @@ def test_where_no_environment_has_enough_samples_to_hold_one_out_those_that_are_
         networks = NeuralConditionals(
             samples, output="gaussian", imperfect=False, batch_size=7, generator=generator, hold_out=hold_out
         )
-        answers.append(at_rest(networks, GivenParents(DAG.T, samples.told, samples.estimated, "float32")).numpy())
+        answers.append(losses_at_rest(networks, GivenParents(DAG.T, samples.told, samples.estimated, "float32"), FREE))
     np.testing.assert_array_equal(*answers)
     assert np.isfinite(answers[0]).all()
 
@@ -285,7 +288,7 @@ def test_linear_conditionals_at_rest_have_likely_gates_open_for_certain(imperfec
     conditionals = LinearConditionals(Samples.of(observed), imperfect=imperfect)
     likely = a_gates(observed, np.where(DAG, 0.6, 0.4), np.where(matrix(SINGLE), 0.7, 0.1))
     sure = a_gates(observed, np.where(DAG, 1 - 1e-13, 1e-13), np.where(matrix(SINGLE), 1 - 1e-13, 1e-13))
-    value = at_rest(conditionals, likely).sum().item()
+    value = losses_at_rest(conditionals, likely, FREE).sum()
     assert value == pytest.approx(conditionals.negative_log_likelihood(sure).item(), rel=1e-6)
     assert value != pytest.approx(conditionals.negative_log_likelihood(likely).item(), rel=1e-3)
 
@@ -316,7 +319,7 @@ def test_copies_answer_as_the_conditionals_they_were_copied_from_until_those_are
 
     def nats(of, rows):
         gates = GivenParents(parents[rows], matrix(SINGLE)[:, rows], np.zeros((5, len(rows)), bool), of.precision)
-        return at_rest(of, gates).detach().numpy()
+        return losses_at_rest(of, gates, FREE)
 
     before = nats(conditionals, np.arange(4))
     copies = conditionals.copied(rows)
@@ -485,35 +488,34 @@ def test_scores_rank_decisions_that_are_all_certain_and_stay_on_their_side_of_on
         np.testing.assert_array_equal(score[-2:], float(decided))
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_scores_of_a_refined_answer_are_what_each_change_of_it_costs(told):
-    observed = problem(SINGLE, n=40, told=told, seed=4)
+def test_scores_of_a_refined_answer_are_what_each_edge_more_would_cost():
+    observed = problem(SINGLE, n=40, told=True, seed=4)
     found, samples = _refined(observed, EMPTY), Samples.of(observed)
-    linear, targets = LinearConditionals(samples, imperfect=False), found.target_probability > 0.5
+    linear, price = LinearConditionals(samples, imperfect=False), Sparsity(0.01, 0.01)
 
-    def objective(graph, targets):
-        gates = GivenParents(graph.T, targets, np.zeros_like(targets), "float64")
-        return at_rest(linear, gates).sum().item() + 0.01 * graph.sum() + 0.01 * targets.sum()
+    def objective(graph):
+        return losses_at_rest(linear, GivenParents(graph.T, samples.told, samples.estimated, "float64"), price).sum()
 
-    best, score = objective(found.graph, targets), found.edge_probability
-    added = np.argwhere((score > 0) & (score < 0.5) & ~found.graph & ~found.graph.T)
-    assert len(added) > 0
-    for i, j in added:
+    possible = np.argwhere((found.edge_probability > 0) & ~found.graph & ~found.graph.T)
+    assert len(possible) > 0
+    for i, j in possible:
         other = found.graph.copy()
         other[i, j] = True
-        odds = len(samples.X) * (objective(other, targets) - best)
-        if told:  # else the targets may change as well
-            assert score[i, j] == pytest.approx(0.5 / (1.0 + odds), abs=1e-6)
-    for e, j in itertools.product(range(5), range(4)):
-        if told:
-            assert found.target_probability[e, j] == targets[e, j]
-        elif samples.estimated[e, j]:
-            kept = LinearConditionals(samples, imperfect=False).by_environment(
-                GivenParents(found.graph.T, targets, np.zeros_like(targets), "float64")
-            )
-            odds = len(samples.X) * (kept[0] - kept[1])[e, j].item() - len(samples.X) * 0.01
-            certainty = 1.0 - 1.0 / (1.0 + abs(odds))
-            assert found.target_probability[e, j] == pytest.approx(0.5 + (0.5 if targets[e, j] else -0.5) * certainty, abs=1e-6)
+        nats = len(samples.X) * (objective(other) - objective(found.graph))
+        assert found.edge_probability[i, j] == pytest.approx(0.5 / (1.0 + nats), abs=1e-6)
+    np.testing.assert_array_equal(found.target_probability, samples.told)
+
+
+def test_scores_of_a_refined_answer_are_what_each_target_gains():
+    observed = problem(SINGLE, n=40, seed=4)
+    found, samples = _refined(observed, EMPTY), Samples.of(observed)
+    targets = found.target_probability > 0.5
+    assert 0 < targets.sum() < samples.estimated.sum()
+    gates = GivenParents(found.graph.T, targets, np.zeros_like(targets), "float64")
+    shared, own = LinearConditionals(samples, imperfect=False).by_environment(gates)
+    nats = len(samples.X) * (np.asarray(shared - own) - 0.01)
+    wanted = np.where(samples.estimated, 0.5 + 0.5 * nats / (1.0 + abs(nats)), 0.0)
+    np.testing.assert_allclose(found.target_probability, wanted, atol=1e-6)
 
 
 def _refined(observed, graph, conditionals="linear", price=0.01, budget=None):
@@ -558,8 +560,7 @@ def test_the_objective_of_a_refined_answer_is_that_of_its_graph_and_no_single_ch
 
     def objective(graph):
         gates = GivenParents(graph.T, samples.told, samples.estimated, "float64")
-        told = 0.01 * samples.told.sum()
-        return at_rest(linear, gates).sum().item() + price * graph.sum() + told
+        return losses_at_rest(linear, gates, Sparsity(price, 0.01)).sum()
 
     assert found.objective == pytest.approx(objective(found.graph), abs=1e-9)
     for i, j in itertools.permutations(range(4), 2):
